@@ -1,0 +1,41 @@
+"""Data sets behind one interface."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from torch import Tensor
+
+from skiptune.errors import SkiptuneError
+
+
+class Dataset(Protocol):
+    """Images addressed by seed, so that every batch can be repeated."""
+
+    name: str
+    image_shape: tuple[int, int, int]
+    num_classes: int
+
+    def batch(self, seeds: Sequence[int], split: str) -> tuple[Tensor, Tensor]:
+        """uint8 images ``[N, C, H, W]`` and int64 labels ``[N]``."""
+        ...
+
+    def size(self, split: str) -> int:
+        """Number of different images in a split."""
+        ...
+
+
+def load_dataset(name: str) -> Dataset:
+    """The data set of that name.
+
+    Raises:
+        SkiptuneError: unknown name.
+    """
+    from skiptune.data.digits import Digits
+    from skiptune.data.glyphs import Glyphs
+
+    datasets: dict[str, type[Dataset]] = {"glyphs": Glyphs, "digits": Digits}
+    if name not in datasets:
+        raise SkiptuneError(f"unknown data set {name!r}; choose one of {', '.join(datasets)}")
+    return datasets[name]()

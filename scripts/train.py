@@ -1,0 +1,73 @@
+"""Train a desk network: a denoiser or a feature classifier. A killed run goes on from its last checkpoint."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import hydra
+from common import CONFIGS, command, open_tracker
+
+from skiptune.checkpoints.desk import build_denoiser, save_desk_denoiser
+from skiptune.runtime.progress import Progress
+from skiptune.runtime.provenance import commit, device_name, package_versions
+from skiptune.runtime.store import run_id
+from skiptune.training.classification import ClassifierTraining, train_and_save
+from skiptune.training.loop import DenoiserTraining, train
+
+
+@hydra.main(version_base="1.3", config_path=CONFIGS, config_name="train")
+@command
+def main(config: dict[str, Any]) -> None:
+    training = dict(config["training"])
+    kind = training.pop("kind")
+    {"denoiser": train_denoiser, "classifier": train_classifiers}[kind](config, training)
+
+
+def train_denoiser(config: dict[str, Any], training: dict[str, Any]) -> None:
+    model = config["model"]
+    settings = DenoiserTraining(name=model["name"], denoiser=model["denoiser"], dataset=model["dataset"], **training)
+    identity = run_id(dataclasses.asdict(settings))
+    folder = Path(config["outputs"]) / "training" / f"{settings.name}-{identity[:8]}"
+    started_at = commit()
+    tracker = open_tracker(config["tracker"], identity, dataclasses.asdict(settings), folder)
+    with Progress(settings.images, label=f"train {settings.name}") as progress:
+
+        def on_step(images: int, loss: float) -> None:
+            progress.advance(images - progress.done)
+            tracker.log({"loss": loss, "learning_rate": settings.learning_rate_at(images)}, step=images)
+
+        state = train(settings, folder, on_step)
+    tracker.summary({"seconds": state.seconds, "loss": state.curve[-1]["loss"]})
+    tracker.finish()
+
+    network = build_denoiser(settings.denoiser)
+    network.load_state_dict({**state.weights, **state.average})
+    stride = max(1, len(state.curve) // 200)
+    record = {
+        "settings": dataclasses.asdict(settings),
+        "commit": started_at,
+        "packages": package_versions(),
+        "device": device_name(settings.device),
+        "duration_seconds": round(state.seconds, 1),
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "loss_curve": [[row["images"], round(row["loss"], 5)] for row in state.curve[stride - 1 :: stride]],
+    }
+    path = save_desk_denoiser(settings.name, settings.denoiser, network.state_dict(), record, Path(config["export"]))
+    print(f"wrote {path} and {path.with_suffix('.json')}")
+
+
+def train_classifiers(config: dict[str, Any], training: dict[str, Any]) -> None:
+    for name in training.pop("names"):
+        settings = ClassifierTraining(name=name, **training)
+        with Progress(100, unit="%", label=f"train {name}") as progress:
+
+            def on_step(step: int, total: int, loss: float, progress: Progress = progress) -> None:
+                progress.advance(100 * step // total - progress.done)
+
+            print(f"wrote {train_and_save(settings, Path(config['export']), on_step)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""Desk models: small networks trained by this project and shipped with their training record.
+
+``<name>.safetensors`` holds float16 weights and, in its header, how to build the network; ``<name>.json`` is the record
+(settings, seed, commit, loss curve, duration, sha256).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from skiptune.denoisers import PRECONDITIONINGS, Denoiser
+from skiptune.errors import SkiptuneError
+from skiptune.runtime.files import digest, file_digest, read_json, write_atomic
+
+DESK_FOLDER = Path(__file__).resolve().parent / "desk"
+
+
+@dataclass(frozen=True)
+class LoadedDenoiser:
+    """A network in evaluation mode and the sha256 of the file it came from."""
+
+    denoiser: Denoiser
+    sha256: str
+
+
+def build_denoiser(description: dict[str, Any]) -> Denoiser:
+    """A denoiser with fresh weights from ``{"class": "EDMPrecond", "kwargs": {...}}``.
+
+    Raises:
+        SkiptuneError: unknown class or argument.
+    """
+    name = description.get("class")
+    if name not in PRECONDITIONINGS:
+        raise SkiptuneError(f"unknown denoiser class {name!r}; choose one of {', '.join(PRECONDITIONINGS)}")
+    try:
+        return PRECONDITIONINGS[name](**description.get("kwargs", {}))
+    except (TypeError, ValueError) as error:
+        raise SkiptuneError(f"cannot build {name}: {error}") from error
+
+
+def save_desk_denoiser(
+    name: str, description: dict[str, Any], state: dict[str, Tensor], record: dict[str, Any], folder: Path = DESK_FOLDER
+) -> Path:
+    """Write weights (parameters as float16, buffers as they are) and record; returns the path of the weights."""
+    tensors = {
+        key: (value.to(torch.float16) if value.is_floating_point() and "resample_filter" not in key else value).contiguous()
+        for key, value in state.items()
+    }
+    content = save(tensors, metadata={"denoiser": json.dumps(description)})
+    path = folder / f"{name}.safetensors"
+    write_atomic(path, content)
+    record = {"name": name, **record, "sha256": digest(content)}
+    lines = ",\n".join(f" {json.dumps(key)}: {json.dumps(value)}" for key, value in record.items())
+    write_atomic(path.with_suffix(".json"), "{\n" + lines + "\n}\n")
+    return path
+
+
+def load_desk_denoiser(name: str, folder: Path = DESK_FOLDER) -> LoadedDenoiser:
+    """The shipped denoiser of that name, checked against the sha256 of its record.
+
+    Raises:
+        SkiptuneError: no such model, damaged file, or a hash that differs from the record.
+    """
+    path, record = folder / f"{name}.safetensors", folder / f"{name}.json"
+    if not (path.is_file() and record.is_file()):
+        raise SkiptuneError(f"no desk model {name!r} in {folder}: expected {path.name} and {record.name}")
+    sha256 = file_digest(path)
+    if sha256 != read_json(record).get("sha256"):
+        raise SkiptuneError(f"{path} does not have the sha256 of its record {record.name}; restore both together")
+    try:
+        with safe_open(path, "pt") as file:
+            description = json.loads(file.metadata()["denoiser"])
+            state = {key: file.get_tensor(key).to(torch.float32) for key in file.keys()}  # noqa: SIM118 (not a mapping)
+        denoiser = build_denoiser(description)
+        denoiser.load_state_dict(state)
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise SkiptuneError(f"{path} holds no desk denoiser ({str(error).splitlines()[0]}); train it again") from error
+    return LoadedDenoiser(denoiser.eval().requires_grad_(False), sha256)

@@ -1,0 +1,65 @@
+"""Confidence intervals over seed blocks (Student t), single and paired."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import t as student_t
+
+from skiptune.errors import SkiptuneError
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value with the bounds of its confidence interval and the number n of seed blocks behind it."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+def block_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
+    """Mean of one value per seed block, +- t * s / sqrt(n). Raises SkiptuneError below 2 finite values.
+
+    The blocks must be disjoint and of equal size. FID falls with the number of images (bias about 1/N), so
+    the mean over blocks of N images is an FID at N images.
+    """
+    if not 0 < confidence < 1:
+        raise SkiptuneError(f"confidence must lie between 0 and 1, got {confidence}")
+    x = np.asarray(values, dtype=np.float64)
+    if x.ndim != 1 or len(x) < 2:
+        raise SkiptuneError(f"an interval needs at least 2 seed blocks, got {x.size}: use more blocks")
+    if not np.isfinite(x).all():
+        raise SkiptuneError("a seed block has no finite value: look for the failed chunk")
+    value = float(x.mean())
+    half = float(student_t.ppf((1 + confidence) / 2, len(x) - 1) * x.std(ddof=1) / math.sqrt(len(x)))
+    return Interval(value, value - half, value + half, len(x))
+
+
+def paired_difference_interval(a: Sequence[float], b: Sequence[float], confidence: float = 0.95) -> Interval:
+    """Interval of the mean of a - b, paired by block. Raises SkiptuneError if the lengths differ."""
+    x, y = _pair(a, b)
+    return block_interval(list(x - y), confidence)
+
+
+def paired_ratio_interval(a: Sequence[float], b: Sequence[float], confidence: float = 0.95) -> Interval:
+    """Interval of the geometric mean of a / b, paired by block: the t interval of log(a / b), exponentiated.
+
+    Raises SkiptuneError if the lengths differ or a value is not positive.
+    """
+    x, y = _pair(a, b)
+    if not ((x > 0).all() and (y > 0).all()):
+        raise SkiptuneError("a ratio interval needs positive values: use paired_difference_interval")
+    log = block_interval(list(np.log(x) - np.log(y)), confidence)
+    return Interval(math.exp(log.value), math.exp(log.low), math.exp(log.high), log.n)
+
+
+def _pair(a: Sequence[float], b: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    x, y = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    if x.shape != y.shape:
+        raise SkiptuneError(f"{x.size} and {y.size} values do not pair: use the same seed blocks")
+    return x, y

@@ -1,0 +1,1 @@
+"""Devices, distributed work, the run store, progress and tracking."""

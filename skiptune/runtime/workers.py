@@ -1,0 +1,187 @@
+"""Worker processes, one CPU thread each: the same bits for any number of them."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import Connection
+from types import TracebackType
+from typing import Any, Protocol, TypeVar
+
+import torch
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+from skiptune.errors import SkiptuneError
+
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+
+class Task(Protocol):
+    """A small picklable value, e.g. a frozen dataclass; calling it does the work and stores the chunk."""
+
+    def __call__(self) -> Any: ...
+
+
+TaskT = TypeVar("TaskT", bound=Task)
+
+
+def default_workers() -> int:
+    """Number of CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """CPU kernels use one thread inside the block: sums round alike in this process and in any worker."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(limits=1):
+            yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+class Workers:
+    """A pool of `count` worker processes that lives for a `with` block and serves any number of `run` calls.
+
+    Workers start at the first `run` and end with this process, however it ends. They are spawned, so the
+    main module needs its `if __name__ == "__main__"`. With count 1, tasks run in this process. Raises
+    SkiptuneError for a count below 1.
+    """
+
+    def __init__(self, count: int) -> None:
+        if count < 1:
+            raise SkiptuneError(f"{count} workers: use 1 or more, this machine has {default_workers()} cores")
+        self.count = count
+        self._executor: ProcessPoolExecutor | None = None
+        self._lifeline: Connection | None = None
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._executor is not None:
+            self._executor.shutdown()
+        self._kill()
+
+    def run(self, tasks: Sequence[TaskT], on_done: Callable[[TaskT], None] | None = None) -> list[Any]:
+        """Run every task once; returns their results in the order of `tasks`.
+
+        `on_done` is called in this process as each task ends, in order of completion. The first exception of
+        a task is raised as it is, after the running tasks have finished; tasks not started are dropped.
+        Raises SkiptuneError if a worker is killed from outside. Ctrl-C ends the workers at once.
+        """
+        if self.count == 1:
+            with one_thread():
+                return [_finished(task, task(), on_done) for task in tasks]
+        try:
+            results, failure = self._run_in_pool(tasks, on_done)
+        except BrokenProcessPool as error:
+            self._kill()
+            raise SkiptuneError(
+                "a worker process was killed (out of memory?): finished chunks are kept; "
+                "run the same command again, with fewer workers if it happens again"
+            ) from error
+        except BaseException:
+            self._kill()
+            raise
+        if failure is not None:
+            raise failure
+        return results
+
+    def _run_in_pool(
+        self, tasks: Sequence[TaskT], on_done: Callable[[TaskT], None] | None
+    ) -> tuple[list[Any], BaseException | None]:
+        """Results, and the first exception of a task if there was one."""
+        waiting = deque(range(len(tasks)))
+        running: dict[Future[Any], int] = {}
+        results: list[Any] = [None] * len(tasks)
+        failure: BaseException | None = None
+        while running or (waiting and failure is None):
+            # Only as many as can run: a queued future could no longer be dropped after a failure.
+            while waiting and len(running) < self.count and failure is None:
+                i = waiting.popleft()
+                running[self._submit(tasks[i])] = i
+            done, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
+                i = running.pop(future)
+                error = future.exception()
+                if isinstance(error, BrokenProcessPool):
+                    raise error
+                if error is None:
+                    results[i] = _finished(tasks[i], future.result(), on_done)
+                failure = failure or error
+        return results, failure
+
+    def _submit(self, task: Task) -> Future[Any]:
+        with _one_thread_environment(), _interrupts_blocked():
+            if self._executor is None:
+                context = multiprocessing.get_context("spawn")
+                reader, self._lifeline = context.Pipe(duplex=False)
+                self._executor = ProcessPoolExecutor(self.count, context, _start_worker, (reader,))
+            return self._executor.submit(task)
+
+    def _kill(self) -> None:
+        executor, lifeline = self._executor, self._lifeline
+        self._executor = self._lifeline = None
+        if lifeline is not None:
+            lifeline.close()
+        if executor is not None:
+            executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _finished(task: TaskT, result: Any, on_done: Callable[[TaskT], None] | None) -> Any:
+    if on_done is not None:
+        on_done(task)
+    return result
+
+
+def _start_worker(lifeline: Connection) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
+    threading.Thread(target=_end_with_parent, args=(lifeline,), daemon=True).start()
+
+
+def _end_with_parent(lifeline: Connection) -> None:
+    # The parent holds the only writing end: the read ends when it closes it or dies, even by SIGKILL.
+    with contextlib.suppress(EOFError, OSError):
+        lifeline.recv_bytes()
+    os._exit(1)
+
+
+@contextlib.contextmanager
+def _one_thread_environment() -> Iterator[None]:
+    # Read by OpenMP and BLAS when a worker loads them, before our code runs there.
+    before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
+    os.environ.update(dict.fromkeys(_THREAD_VARIABLES, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@contextlib.contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    # Inherited by workers: Ctrl-C reaches only this process, and theirs print no traceback while they import.
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

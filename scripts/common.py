@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,13 @@ from omegaconf.errors import OmegaConfBaseException
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the repository root, for a run without installation
 
+from experiments.measurement import Bench  # noqa: E402
 from skiptune.errors import SkiptuneError  # noqa: E402
+from skiptune.runtime.distributed import world  # noqa: E402
+from skiptune.runtime.provenance import device  # noqa: E402
+from skiptune.runtime.store import RunStore  # noqa: E402
 from skiptune.runtime.tracking import Tracker, default_tracker, make_tracker  # noqa: E402
+from skiptune.runtime.workers import Workers, default_workers  # noqa: E402
 
 CONFIGS = str(Path(__file__).resolve().parent.parent / "configs")
 
@@ -62,3 +69,24 @@ def open_tracker(settings: dict[str, Any], run_id: str, config: dict[str, Any], 
         config=config,
         folder=folder,
     )
+
+
+@contextlib.contextmanager
+def make_bench(config: dict[str, Any]) -> Iterator[Bench]:
+    """Run store, device and workers of a configuration; the pool is kept for the other jobs of a sweep."""
+    chosen = device(config["device"])
+    count = config["workers"]
+    if count == "auto":
+        # Under torchrun every process is one worker; a GPU is driven by one process.
+        count = 1 if world().size > 1 or chosen.type == "cuda" else default_workers()
+    if not isinstance(count, int):
+        raise SkiptuneError(f"workers is {count!r}; give a number or auto")
+    yield Bench(RunStore(config["outputs"]), pool(count), chosen.type)
+
+
+@functools.cache
+def pool(count: int) -> Workers:
+    """One pool of workers per process, so that a sweep starts them once; they end with the process."""
+    workers = Workers(count)
+    atexit.register(workers.__exit__, None, None, None)
+    return workers

@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from skiptune.errors import SkiptuneError
+
 
 class Denoiser(nn.Module):
     """Base class: counts function evaluations and fixes the shapes.
@@ -30,6 +32,12 @@ class Denoiser(nn.Module):
         self.sigma_max = sigma_max
         self.nfe = 0
 
+    # torch.compile takes an integer of a module for a constant, and would compile anew at every count.
+    @torch.compiler.disable
+    def count(self) -> None:
+        """Add one function evaluation."""
+        self.nfe += 1
+
     def forward(self, x: Tensor, sigma: Tensor, condition: Tensor | None = None, **options: Tensor | None) -> Tensor:
         """Estimate the clean image.
 
@@ -41,8 +49,11 @@ class Denoiser(nn.Module):
 
         Returns:
             ``x0`` in float32, ``[N, C, H, W]``.
+
+        Raises:
+            SkiptuneError: a condition of another width.
         """
-        self.nfe += 1
+        self.count()
         x = x.to(torch.float32)
         sigma = torch.as_tensor(sigma, device=x.device).to(torch.float32).reshape(-1, 1, 1, 1)
         if self.num_classes == 0:
@@ -50,6 +61,10 @@ class Denoiser(nn.Module):
         elif condition is None:
             condition = x.new_zeros(1, self.num_classes)
         else:
+            if condition.shape[-1] != self.num_classes:
+                raise SkiptuneError(
+                    f"condition has shape {list(condition.shape)}, expected one-hot labels [N, {self.num_classes}]"
+                )
             condition = condition.to(torch.float32).reshape(-1, self.num_classes)
         return self.denoise(x, sigma, condition, **options)
 

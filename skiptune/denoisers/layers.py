@@ -13,9 +13,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def group_norm(channels: int, eps: float) -> nn.GroupNorm:
+class GroupNorm(nn.GroupNorm):
+    """Group normalisation of float16 features too: its parameters stay float32."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name of the base class
+        return F.group_norm(input, self.num_groups, self.weight.to(input.dtype), self.bias.to(input.dtype), self.eps)
+
+
+def group_norm(channels: int, eps: float) -> GroupNorm:
     """Group normalisation with ``min(32, channels // 4)`` groups."""
-    return nn.GroupNorm(min(32, channels // 4), channels, eps=eps)
+    return GroupNorm(min(32, channels // 4), channels, eps=eps)
+
+
+def filter_kernel(taps: Sequence[float]) -> Tensor:
+    """Separable low-pass filter of unit sum, ``[1, 1, K, K]`` float32."""
+    kernel = torch.as_tensor(taps, dtype=torch.float32)
+    return (torch.outer(kernel, kernel) / kernel.sum().square())[None, None]
 
 
 class Resample(nn.Module):
@@ -26,18 +39,15 @@ class Resample(nn.Module):
 
     def __init__(self, taps: Sequence[float], up: bool):
         super().__init__()
-        kernel = torch.as_tensor(taps, dtype=torch.float32)
-        kernel = torch.outer(kernel, kernel) / kernel.sum().square()
-        self.kernel = kernel[None, None]
         self.up, self.padding = up, (len(taps) - 1) // 2
         self.is_box = list(taps) == [1, 1]
 
-    def forward(self, x: Tensor, padding: int | None = None) -> Tensor:
-        """``[N, C, H, W]`` to ``[N, C, 2H, 2W]`` or ``[N, C, H/2, W/2]``."""
+    def forward(self, x: Tensor, kernel: Tensor, padding: int | None = None) -> Tensor:
+        """``[N, C, H, W]`` to ``[N, C, 2H, 2W]`` or ``[N, C, H/2, W/2]``; ``kernel`` is ``filter_kernel(taps)``."""
         if self.is_box and padding is None:
             return F.interpolate(x, scale_factor=2.0, mode="nearest") if self.up else F.avg_pool2d(x, 2)
         channels, padding = x.shape[1], self.padding if padding is None else padding
-        kernel = self.kernel.to(x).expand(channels, 1, -1, -1)
+        kernel = kernel.to(x.dtype).expand(channels, 1, -1, -1)
         if self.up:
             return F.conv_transpose2d(x, 4 * kernel, groups=channels, stride=2, padding=padding)
         return F.conv2d(x, kernel, groups=channels, stride=2, padding=padding)
@@ -67,8 +77,7 @@ class Conv2d(nn.Module):
         self.padding, self.fused_resample = kernel // 2, fused_resample
         self.resample = Resample(taps, up) if up or down else None
         if self.resample is not None:
-            # A buffer only because the published state dicts carry it; the taps determine it.
-            self.register_buffer("resample_filter", self.resample.kernel.clone())
+            self.register_buffer("resample_filter", filter_kernel(taps))
         self.weight: nn.Parameter | None = None
         self.bias: nn.Parameter | None = None
         if kernel:
@@ -76,14 +85,16 @@ class Conv2d(nn.Module):
             self.bias = nn.Parameter(torch.zeros(out_channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.resample is None:
-            return F.conv2d(x, self.weight, self.bias, padding=self.padding)
-        if self.weight is None:
-            return self.resample(x)
-        if self.fused_resample:
-            y = F.conv2d(x, self.weight, padding=self.padding + self.resample.padding)
-            return self.resample(y, padding=0) + self.bias.reshape(1, -1, 1, 1)
-        return F.conv2d(self.resample(x), self.weight, self.bias, padding=self.padding)
+        fused = self.fused_resample and self.resample is not None
+        if self.resample is not None and not fused:
+            x = self.resample(x, self.resample_filter)
+        if self.weight is None or self.bias is None:
+            return x
+        weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
+        if self.resample is None or not fused:
+            return F.conv2d(x, weight, bias, padding=self.padding)
+        y = F.conv2d(x, weight, padding=self.padding + self.resample.padding)
+        return self.resample(y, self.resample_filter, padding=0) + bias.reshape(1, -1, 1, 1)
 
 
 def xavier_uniform(out_features: int, in_features: int, *kernel: int) -> Tensor:
@@ -99,7 +110,7 @@ def kaiming_uniform(out_features: int, in_features: int, *kernel: int) -> Tensor
     return torch.empty(out_features, in_features, *kernel).uniform_(-bound, bound)
 
 
-def kaiming_(*layers: nn.Module, scale: float = math.sqrt(1 / 3)) -> None:
+def kaiming_(*layers: Conv2d | nn.Linear, scale: float = math.sqrt(1 / 3)) -> None:
     """Redraw weights and biases as ADM does: uniform with variance ``scale^2 / fan_in``."""
     for layer in layers:
         weight, bias = layer.weight, layer.bias
@@ -116,11 +127,11 @@ class PositionalEmbedding(nn.Module):
 
     def __init__(self, width: int, endpoint: bool = False, max_period: float = 10000.0):
         super().__init__()
-        self.half, self.endpoint, self.max_period = width // 2, endpoint, max_period
+        self.count, self.endpoint, self.max_period = width // 2, endpoint, max_period
 
     def forward(self, label: Tensor) -> Tensor:
-        index = torch.arange(self.half, dtype=torch.float32, device=label.device)
-        frequency = (1 / self.max_period) ** (index / (self.half - int(self.endpoint)))
+        index = torch.arange(self.count, dtype=torch.float32, device=label.device)
+        frequency = (1 / self.max_period) ** (index / (self.count - int(self.endpoint)))
         phase = torch.outer(label, frequency.to(label.dtype))
         return torch.cat([phase.cos(), phase.sin()], dim=1)
 
@@ -176,16 +187,16 @@ class UNetBlock(nn.Module):
         super().__init__()
         self.in_channels, self.out_channels = in_channels, out_channels
         self.heads, self.dropout, self.skip_scale, self.adaptive_scale = heads, dropout, skip_scale, adaptive_scale
-        resampling = {"up": up, "down": down, "taps": taps}
         self.norm0 = group_norm(in_channels, eps)
-        self.conv0 = Conv2d(in_channels, out_channels, 3, **resampling)
+        self.conv0 = Conv2d(in_channels, out_channels, 3, up=up, down=down, taps=taps)
         self.affine = nn.Linear(emb_channels, out_channels * (2 if adaptive_scale else 1))
         self.norm1 = group_norm(out_channels, eps)
         self.conv1 = Conv2d(out_channels, out_channels, 3, init_scale=zero_scale)
         self.skip: Conv2d | None = None
         changes_width = out_channels != in_channels
         if changes_width or up or down:
-            self.skip = Conv2d(in_channels, out_channels, 1 if changes_width or resample_proj else 0, **resampling)
+            kernel = 1 if changes_width or resample_proj else 0
+            self.skip = Conv2d(in_channels, out_channels, kernel, up=up, down=down, taps=taps)
         if heads:
             self.norm2 = group_norm(out_channels, eps)
             self.qkv = Conv2d(out_channels, out_channels * 3, 1)

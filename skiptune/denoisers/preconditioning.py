@@ -74,10 +74,11 @@ class VPPrecond(Preconditioned):
     def __init__(
         self, *args: Any, beta_d: float = 19.9, beta_min: float = 0.1, M: int = 1000, epsilon_t: float = 1e-5, **kwargs: Any
     ):
-        self_sigma = VPSchedule(beta_d, beta_min)
-        limits = {"sigma_min": float(self_sigma.sigma(epsilon_t)), "sigma_max": float(self_sigma.sigma(1))}
+        schedule = VPSchedule(beta_d, beta_min)
+        with torch.device("cpu"):  # values are needed, also where the network is built on the meta device
+            limits = {"sigma_min": float(schedule.sigma(epsilon_t)), "sigma_max": float(schedule.sigma(1))}
         super().__init__(*args, **{**kwargs, **limits})
-        self.schedule, self.M = self_sigma, M
+        self.schedule, self.M = schedule, M
 
     def coefficients(self, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         return torch.ones_like(sigma), -sigma, 1 / (sigma**2 + 1).sqrt(), (self.M - 1) * self.schedule.time(sigma)
@@ -116,12 +117,13 @@ class iDDPMPrecond(Preconditioned):  # noqa: N801 - the published class name
 
     def __init__(self, img_resolution: int, img_channels: int, *args: Any, C_1: float = 0.001, C_2: float = 0.008,
                  M: int = 1000, model_type: str = "DhariwalUNet", **kwargs: Any):  # fmt: skip
-        levels = cosine_levels(M, C_1, C_2)
+        with torch.device("cpu"):  # values are needed, also where the network is built on the meta device
+            levels = cosine_levels(M, C_1, C_2)
         limits = {"sigma_min": float(levels[M - 1]), "sigma_max": float(levels[0])}
         super().__init__(img_resolution, img_channels, *args,
                          **{**kwargs, **limits}, model_type=model_type, out_channels=2 * img_channels)  # fmt: skip
         self.M = M
-        self.register_buffer("u", levels)
+        self.register_buffer("u", levels.to(torch.get_default_device()))
 
     def coefficients(self, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         c_noise = self.M - 1 - self.nearest_level(sigma).to(torch.float32)

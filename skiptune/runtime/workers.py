@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
@@ -62,7 +62,7 @@ class Workers:
             raise SkiptuneError(f"{count} workers: use 1 or more, this machine has {default_workers()} cores")
         self.count = count
         self._executor: ProcessPoolExecutor | None = None
-        self._lifeline: Connection | None = None
+        self._processes: set[BaseProcess] = set()
 
     def __enter__(self) -> Workers:
         return self
@@ -72,7 +72,7 @@ class Workers:
     ) -> None:
         if self._executor is not None:
             self._executor.shutdown()
-        self._kill()
+        self._forget()
 
     def run(self, tasks: Sequence[TaskT], on_done: Callable[[TaskT], None] | None = None) -> list[Any]:
         """Run every task once; returns their results in the order of `tasks`.
@@ -124,20 +124,25 @@ class Workers:
         return results, failure
 
     def _submit(self, task: Task) -> Future[Any]:
+        if self._executor is None:
+            context = multiprocessing.get_context("spawn")
+            self._executor = ProcessPoolExecutor(self.count, context, _start_worker)
+        before = set(multiprocessing.active_children())
         with _one_thread_environment(), _interrupts_blocked():
-            if self._executor is None:
-                context = multiprocessing.get_context("spawn")
-                reader, self._lifeline = context.Pipe(duplex=False)
-                self._executor = ProcessPoolExecutor(self.count, context, _start_worker, (reader,))
-            return self._executor.submit(task)
+            future = self._executor.submit(task)  # starts a worker if none is idle
+            self._processes |= set(multiprocessing.active_children()) - before
+        return future
 
     def _kill(self) -> None:
-        executor, lifeline = self._executor, self._lifeline
-        self._executor = self._lifeline = None
-        if lifeline is not None:
-            lifeline.close()
-        if executor is not None:
-            executor.shutdown(wait=True, cancel_futures=True)
+        for process in self._processes:
+            process.kill()
+        if self._executor is not None:
+            self._executor.shutdown(cancel_futures=True)
+        self._forget()
+
+    def _forget(self) -> None:
+        self._executor = None
+        self._processes = set()
 
 
 def _finished(task: TaskT, result: Any, on_done: Callable[[TaskT], None] | None) -> Any:
@@ -146,17 +151,18 @@ def _finished(task: TaskT, result: Any, on_done: Callable[[TaskT], None] | None)
     return result
 
 
-def _start_worker(lifeline: Connection) -> None:
+def _start_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
-    threading.Thread(target=_end_with_parent, args=(lifeline,), daemon=True).start()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
-def _end_with_parent(lifeline: Connection) -> None:
-    # The parent holds the only writing end: the read ends when it closes it or dies, even by SIGKILL.
-    with contextlib.suppress(EOFError, OSError):
-        lifeline.recv_bytes()
-    os._exit(1)
+def _end_with_parent() -> None:
+    # Waits on a pipe that only the parent holds open: it returns however the parent dies, SIGKILL included.
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,68 @@
+# Every target installs what it needs into .venv first; a second call finds it done.
+SCALE  = desk
+GPUS   =
+ARGS   =
+GOLDEN = tests/data/golden
+PYTHON =
+
+STAMP  = .venv/.installed
+PY     = .venv/bin/python
+# One process per GPU; a single process finds its own workers.
+LAUNCH = $(if $(filter-out 0 1,$(GPUS)),OMP_NUM_THREADS=1 $(PY) -m torch.distributed.run --standalone --nproc-per-node=$(GPUS),$(PY))
+TABLE  = $(LAUNCH) scripts/reproduce.py scale=$(SCALE) $(ARGS)
+
+TABLES    = $(patsubst configs/table/%.yaml,%,$(wildcard configs/table/*/*.yaml))
+TRAININGS = $(patsubst configs/training/%.yaml,%,$(wildcard configs/training/*.yaml))
+
+MAKEFLAGS += --no-print-directory --no-builtin-rules
+.DEFAULT_GOAL := help
+.PHONY: help install reproduce-all train-desk-models test check benchmark verify-golden lock clean FORCE
+
+help: ## Show this list
+	@echo "make TARGET [SCALE=desk|paper] [GPUS=n] [ARGS='more=settings'] [PYTHON=/path/to/python3.11]"
+	@awk -F ':.*## ' '/^[a-z0-9%-]+:.*## / { sub(/%/, "N", $$1); printf "  %-24s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+reproduce-table-%: $(STAMP) FORCE ## Table N of Skip-Tuning
+	@$(TABLE) table=skip_tuning/$*
+
+reproduce-s2dm-table-%: $(STAMP) FORCE ## Table N of S2-DMs
+	@$(TABLE) table=s2dm/$*
+
+reproduce-ip-table-%: $(STAMP) FORCE ## Table N of Importance Probe
+	@$(TABLE) table=importance_probe/$*
+
+reproduce-all: $(STAMP) ## Every table; one that fails does not stop the others
+	@failed=; for table in $(TABLES); do $(TABLE) table=$$table || failed="$$failed $$table"; done; \
+	if [ -n "$$failed" ]; then echo "error: not made:$$failed" >&2; exit 1; fi
+
+train-desk-models: $(STAMP) ## Train all shipped desk models again (hours on 2 cores; stop and go on at will)
+	@for name in $(TRAININGS); do \
+	    model=; if [ -f configs/model/$$name.yaml ]; then model=model=$$name; fi; \
+	    $(PY) scripts/train.py training=$$name $$model $(ARGS) || exit; \
+	done
+
+test: $(STAMP) ## Install, then run the test suite
+	@$(PY) -m pytest $(ARGS)
+
+check: $(STAMP) ## Lint and type-check (ruff, mypy)
+	@failed=0; $(PY) -m ruff check . || failed=1; $(PY) -m mypy || failed=1; exit $$failed
+
+benchmark: $(STAMP) ## Images per second of the samplers, with and without Skip-Tuning
+	@$(PY) scripts/benchmark.py sampling $(ARGS)
+
+verify-golden: $(STAMP) ## Compare with the official implementations' tensors in GOLDEN=DIR
+	@$(PY) scripts/verify_golden.py $(GOLDEN) $(ARGS)
+
+install: $(STAMP) ## Make .venv with the pinned packages
+
+$(STAMP): requirements.lock pyproject.toml scripts/install.sh
+	@PYTHON="$(PYTHON)" sh scripts/install.sh .venv
+
+lock: ## Pin anew what pyproject.toml asks for (needs uv; ARGS=--upgrade moves to the newest)
+	@command -v uv >/dev/null || { echo "error: make lock needs uv: pip install uv" >&2; exit 1; }
+	@uv pip compile --universal --fork-strategy fewest --generate-hashes --python-version 3.11 --extra test \
+	    $(ARGS) pyproject.toml -o requirements.lock --quiet
+
+clean: ## Remove caches and build leftovers (keeps .venv, outputs and results)
+	@rm -rf build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	@find skiptune experiments scripts tests -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""What the papers do, built from the library: one module per kind of measurement."""

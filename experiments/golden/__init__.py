@@ -1,0 +1,1 @@
+"""Parity with the official implementations, case by case of the reference data."""

@@ -1,0 +1,146 @@
+"""Tables that compare FID with and without Skip-Tuning (Tables 2, 4, 6): rho selected on some seeds, reported on others."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from experiments.measurement import Bench, Measurement, Result
+from experiments.scale import Scale
+from experiments.tables.config import RowConfig, TableConfig
+from experiments.tables.figures import RhoCurve, RhoPoint, rho_curve, sample_grid
+from experiments.tables.results import Provenance, RowResult, TableResult, floor_row
+from experiments.tables.verdicts import Evidence, judge
+from experiments.tables.write import table_folder, write_table
+from skiptune.data import load_dataset
+from skiptune.runtime.distributed import world
+from skiptune.runtime.provenance import provenance
+
+BASELINE = {"name": "none"}
+
+
+def make_table(config: TableConfig, scale: Scale, bench: Bench, results: Path) -> TableResult:
+    """Measure every row, judge the claims, write table and figures below ``results``."""
+    started, origin = time.monotonic(), provenance(scale.device)
+    rows = config.rows_at(scale.name)
+    curves = select_rho(config, scale, bench) if config.tuning else {}
+    selected = {id: min((p for p in points if p.rho < 1), key=lambda p: p.value).rho for id, points in curves.items()}
+
+    bench.label = "report seeds"
+    measurements = {row.id: condition(row, scale, selected.get(row.id)) for row in rows}
+    measured = dict(zip(measurements, bench.measure(list(measurements.values())), strict=True))
+    floors = {row.role: bench.floor(measurements[row.id]) for row in rows}
+
+    evidence = Evidence(config, scale.name, {id: result.blocks for id, result in measured.items()})
+    result = TableResult(
+        config.paper,
+        config.table,
+        scale.name,
+        (
+            *(row_result(row, scale, selected.get(row.id), measured[row.id]) for row in rows),
+            *(floor_row({"fid": f.value("fid")}, (f.record,), role=role) for role, f in floors.items()),
+        ),
+        judge(evidence),
+        Provenance.of(origin, time.monotonic() - started),
+    )
+    if world().is_main:
+        folder = table_folder(results, scale.name, config.paper)
+        figures = [
+            draw_curves(folder, config, rows, curves, selected, measured),
+            draw_samples(folder, config, rows, scale, bench, measurements),
+        ]
+        write_table(result, config, roles(rows, scale), results, [figure for figure in figures if figure])
+    return result
+
+
+def roles(rows: tuple[RowConfig, ...], scale: Scale) -> dict[str, dict[str, str]]:
+    """Model, data and features of every role, for the head of the table."""
+    return {row.role: scale.role(row.role).description for row in rows}
+
+
+def condition(row: RowConfig, scale: Scale, rho: float | None) -> Measurement:
+    """The row on the report seeds, its tuned coefficient filled in."""
+    intervention = row.intervention if rho is None else row.resolved(rho)
+    return scale.measurement(row.role, row.sampler, intervention, scale.report, ("fid",))
+
+
+def select_rho(config: TableConfig, scale: Scale, bench: Bench) -> dict[str, tuple[RhoPoint, ...]]:
+    """FID on the selection seeds over the grid of every tuned row, and at rho = 1 for the figure."""
+    assert config.tuning is not None
+    bench.label = "selection seeds"
+    points = []
+    for row in config.rows_at(scale.name):
+        for rho in (*config.tuning.grids.get(row.id, ()), 1.0) if row.tuned else ():
+            wanted = scale.measurement(row.role, row.sampler, row.resolved(rho), scale.select, (config.tuning.metric,))
+            points.append((row.id, rho, wanted))
+    found = bench.measure([wanted for _, _, wanted in points])
+    curves: dict[str, list[RhoPoint]] = {}
+    for (id, rho, _), result in zip(points, found, strict=True):
+        value = result.value(config.tuning.metric)
+        curves.setdefault(id, []).append(RhoPoint(rho, value.value, value.low, value.high))
+    return {id: tuple(curve) for id, curve in curves.items()}
+
+
+def row_result(row: RowConfig, scale: Scale, rho: float | None, measured: Result) -> RowResult:
+    role = scale.role(row.role)
+    return RowResult(
+        label=row.label,
+        settings=row.settings(rho, model=role.model["name"], features=role.features["name"]),
+        nfe=measured.nfe,
+        values={"fid": measured.value("fid")},
+        paper=row.paper,
+        record=(measured.record, measured.run),
+    )
+
+
+def draw_curves(
+    folder: Path,
+    config: TableConfig,
+    rows: tuple[RowConfig, ...],
+    curves: Mapping[str, tuple[RhoPoint, ...]],
+    selected: Mapping[str, float],
+    measured: Mapping[str, Result],
+) -> tuple[str, str] | None:
+    """FID against rho for every tuned row, with the rows of the same sampler measured on the report seeds."""
+    if not curves:
+        return None
+    drawn = []
+    for id, points in curves.items():
+        row = config.row(id)
+        report, paper_rho = [], None
+        for other in rows:
+            if other.sampler == row.sampler and other.role == row.role:
+                rho = selected.get(other.id, other.intervention.get("rho_bottom", 1.0))
+                value = measured[other.id].value("fid")
+                report.append(RhoPoint(rho, value.value, value.low, value.high))
+                if other.arm == "paper":
+                    paper_rho = rho
+        title = f"{str(row.sampler['name']).replace('heun', 'Heun').replace('unipc', 'UniPC')}, {measured[id].nfe} NFE"
+        drawn.append(RhoCurve(title, points, tuple(sorted(report, key=lambda p: p.rho)), selected[id], paper_rho))
+    name = f"{config.name}_rho.png"
+    rho_curve(folder / name, drawn)
+    return name, "FID against ρ at the bottom for each sampler; the ρ of the selected row was chosen on other seeds."
+
+
+def draw_samples(
+    folder: Path,
+    config: TableConfig,
+    rows: tuple[RowConfig, ...],
+    scale: Scale,
+    bench: Bench,
+    measurements: Mapping[str, Measurement],
+) -> tuple[str, str] | None:
+    """Baseline and tuned images of equal seeds, for the last pair of rows that has both."""
+    pairs = [row for row in rows if row.baseline is not None]
+    if not pairs:
+        return None
+    row = next((row for row in reversed(pairs) if row.tuned), pairs[-1])
+    assert row.baseline is not None
+    baseline, tuned = (bench.samples(measurements[id]) for id in (row.baseline, row.id))
+    names = getattr(load_dataset(scale.role(row.role).model["dataset"]), "class_names", None)
+    shown = 32
+    labels = [] if names is None or tuned.image_labels is None else [names[i] for i in tuned.image_labels[:shown].tolist()]
+    name = f"{config.name}_samples.png"
+    sample_grid(folder / name, baseline.images[:shown], tuned.images[:shown], labels)
+    return name, f"Samples from equal seeds: {config.row(row.baseline).label} | {row.label}."

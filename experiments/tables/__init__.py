@@ -1,0 +1,1 @@
+"""Rows + records -> table, figure, verdict on a claim."""

@@ -1,0 +1,229 @@
+"""What a table is: its rows, the paper's value per row, the claims it bears on.
+
+Parsed from plain mappings (a resolved YAML file); nothing here knows Hydra.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from experiments.tables.parsing import Section
+from skiptune.errors import SkiptuneError
+
+SCALES = ("desk", "paper")
+TUNED = "tuned"  # marks an intervention setting chosen on the selection seeds
+PAPERS = {
+    "skip_tuning": "The Surprising Effectiveness of Skip-Tuning in Diffusion Sampling (arXiv 2402.15170)",
+    "s2dm": "S²-DMs: Skip-Step Diffusion Models",
+    "importance_probe": "Dynamic Importance in Diffusion U-Net for Enhanced Image Synthesis "
+    "(arXiv 2504.03471)",
+}
+
+
+@dataclass(frozen=True)
+class ColumnConfig:
+    """A column: a setting of the row, its measured NFE, or a metric beside the paper's value of it."""
+
+    key: str
+    title: str
+    kind: str  # "setting", "nfe" or "metric"
+    digits: int = 2
+
+
+@dataclass(frozen=True)
+class RowConfig:
+    """One measured condition.
+
+    `sampler` and `intervention` hold a `name` and that group's own settings; an intervention setting equal to
+    "tuned" is chosen on the selection seeds. `baseline` is the id of the row this one is compared with.
+    """
+
+    id: str
+    label: str
+    arm: str
+    role: str
+    sampler: Mapping[str, Any]
+    intervention: Mapping[str, Any]
+    scales: tuple[str, ...]
+    baseline: str | None
+    paper: Mapping[str, float]
+    paper_settings: Mapping[str, Any]
+
+    @property
+    def tuned(self) -> str | None:
+        """Name of the intervention setting to be tuned, if any."""
+        return next((key for key, value in self.intervention.items() if value == TUNED), None)
+
+    def resolved(self, value: float) -> dict[str, Any]:
+        """The intervention's settings with the tuned one set to `value`."""
+        return {key: value if old == TUNED else old for key, old in self.intervention.items()}
+
+    def settings(self, tuned: float | None = None, **more: Any) -> dict[str, Any]:
+        """The row's settings as one flat mapping, for the table's JSON; `more` adds e.g. the model."""
+        intervention = self.intervention if tuned is None else self.resolved(tuned)
+        flat: dict[str, Any] = {"arm": self.arm, "role": self.role}
+        for name, group in (("sampler", self.sampler), ("intervention", intervention)):
+            flat |= {name if key == "name" else key: value for key, value in group.items()}
+        return flat | more
+
+
+@dataclass(frozen=True)
+class ClaimConfig:
+    """A claim and its test, both written before the run: `rule` names a function in `verdicts.RULES`."""
+
+    id: str
+    statement: str
+    rule: str
+    parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class TuningConfig:
+    """The values to try on the selection seeds, by id of the tuned row; the lowest `metric` wins."""
+
+    metric: str
+    grids: Mapping[str, tuple[float, ...]]
+
+
+@dataclass(frozen=True)
+class TableConfig:
+    """One table of one paper."""
+
+    paper: str
+    table: int
+    experiment: str  # a key of experiments.registry.EXPERIMENTS
+    title: str
+    dataset: str
+    columns: tuple[ColumnConfig, ...]
+    rows: tuple[RowConfig, ...]
+    claims: tuple[ClaimConfig, ...]
+    tuning: TuningConfig | None
+
+    @property
+    def name(self) -> str:
+        return f"table_{self.table:02d}"
+
+    def rows_at(self, scale: str) -> tuple[RowConfig, ...]:
+        """The rows of this table at `scale`, in order."""
+        return tuple(row for row in self.rows if scale in row.scales)
+
+    def row(self, id: str) -> RowConfig:
+        for row in self.rows:
+            if row.id == id:
+                return row
+        raise SkiptuneError(f"table {self.paper}/{self.table:02d} has no row '{id}'; rows: {_ids(self.rows)}")
+
+
+def parse_table(data: Mapping[str, Any], source: str) -> TableConfig:
+    """Checks a resolved table file. `source` names it in errors, e.g. "table=skip_tuning/02".
+
+    Raises SkiptuneError (one line with the source and the key) for a missing, unknown or contradictory key.
+    """
+    top = Section(data, source)
+    tuning = top.optional("tuning", Mapping, None)
+    config = TableConfig(
+        paper=top.choice("paper", tuple(PAPERS)),
+        table=top.take("table", int),
+        experiment=top.take("experiment", str),
+        title=top.take("title", str),
+        dataset=top.take("dataset", str),
+        columns=tuple(_column(section) for section in top.sections("columns")),
+        rows=tuple(_row(section) for section in top.sections("rows")),
+        claims=tuple(_claim(section) for section in top.sections("claims")),
+        tuning=None if tuning is None else _tuning(Section(tuning, f"{source}: tuning")),
+    )
+    top.finish()
+    _check(config, source)
+    return config
+
+
+def _column(section: Section) -> ColumnConfig:
+    column = ColumnConfig(
+        key=section.take("key", str),
+        title=section.take("title", str),
+        kind=section.choice("kind", ("setting", "nfe", "metric")),
+        digits=section.optional("digits", int, 2),
+    )
+    section.finish()
+    return column
+
+
+def _row(section: Section) -> RowConfig:
+    row = RowConfig(
+        id=section.take("id", str),
+        label=section.take("label", str),
+        arm=section.take("arm", str),
+        role=section.take("role", str),
+        sampler=section.take("sampler", Mapping),
+        intervention=section.take("intervention", Mapping),
+        scales=tuple(section.optional("scales", Sequence, SCALES)),
+        baseline=section.optional("baseline", str, None),
+        paper=section.numbers("paper"),
+        paper_settings=section.optional("paper_settings", Mapping, {}),
+    )
+    section.finish()
+    for key, group in (("sampler", row.sampler), ("intervention", row.intervention)):
+        if not isinstance(group.get("name"), str):
+            raise SkiptuneError(f"{section.where}.{key}: missing key 'name'")
+    if both := sorted((set(row.sampler) & set(row.intervention)) - {"name"}):
+        raise SkiptuneError(f"{section.where}: sampler and intervention both set '{both[0]}'; rename one")
+    if not row.scales or not set(row.scales) <= set(SCALES):
+        raise SkiptuneError(f"{section.where}: scales must be some of {', '.join(SCALES)}")
+    if sum(value == TUNED for value in row.intervention.values()) > 1:
+        raise SkiptuneError(f"{section.where}.intervention: only one setting can be '{TUNED}'")
+    return row
+
+
+def _claim(section: Section) -> ClaimConfig:
+    claim = ClaimConfig(
+        id=section.take("id", str),
+        statement=section.take("statement", str),
+        rule=section.take("rule", str),
+        parameters=section.take("parameters", Mapping),
+    )
+    section.finish()
+    return claim
+
+
+def _tuning(section: Section) -> TuningConfig:
+    tuning = TuningConfig(metric=section.take("metric", str), grids={})
+    grids = Section(section.take("grids", Mapping), f"{section.where}.grids")
+    section.finish()
+    return TuningConfig(tuning.metric, {key: grids.floats(key) for key in list(grids.data)})
+
+
+def _check(config: TableConfig, source: str) -> None:
+    """What no single section can see: ids are unique, every reference has its other end."""
+    for what, names in (
+        ("row id", [row.id for row in config.rows]),
+        ("row label", [row.label for row in config.rows]),
+        ("column key", [column.key for column in config.columns]),
+        ("claim id", [claim.id for claim in config.claims]),
+    ):
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise SkiptuneError(f"{source}: {what} '{twice[0]}' is used twice; rename one")
+    ids, metrics = {row.id for row in config.rows}, {c.key for c in config.columns if c.kind == "metric"}
+    for row in config.rows:
+        if row.baseline is not None and row.baseline not in ids:
+            known = _ids(config.rows)
+            raise SkiptuneError(
+                f"{source}: row '{row.id}': baseline '{row.baseline}' is not a row; rows: {known}"
+            )
+        if unknown := sorted(set(row.paper) - metrics):
+            raise SkiptuneError(f"{source}: row '{row.id}': paper value '{unknown[0]}' has no metric column")
+    grids = {} if config.tuning is None else config.tuning.grids
+    tuned = {row.id for row in config.rows if row.tuned is not None}
+    if odd := sorted(tuned ^ set(grids)):
+        raise SkiptuneError(f"{source}: tuning.grids and the '{TUNED}' rows must match; look at '{odd[0]}'")
+    if config.tuning is not None and config.tuning.metric not in metrics:
+        raise SkiptuneError(f"{source}: tuning.metric '{config.tuning.metric}' has no metric column")
+    for key, grid in grids.items():
+        if not grid or any(a >= b for a, b in pairwise(grid)):
+            raise SkiptuneError(f"{source}: tuning.grids.{key} must be a rising, non-empty list of numbers")
+
+
+def _ids(rows: Sequence[RowConfig]) -> str:
+    return ", ".join(row.id for row in rows)

@@ -1,0 +1,224 @@
+"""A measured table as Markdown, CSV and terminal text: ours beside the paper's, with interval and verdict."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from experiments.tables.config import PAPERS, ColumnConfig, RowConfig, TableConfig
+from experiments.tables.results import ClaimResult, RowResult, TableResult, Value
+
+Roles = Mapping[str, Mapping[str, str]]  # role -> what played it: model, data, features
+NONE = "–"
+
+
+def render_markdown(
+    result: TableResult, config: TableConfig, roles: Roles, figures: Sequence[tuple[str, str]] = ()
+) -> str:
+    """The table as Markdown.
+
+    Args:
+        roles: what played each role of the table: role -> {"model": ..., "data": ..., "features": ...}.
+        figures: (file name beside the table, caption) of each figure to show.
+    """
+    head, body = _cells(result, config)
+    lines = [
+        f"# {title(config)}",
+        "",
+        f"{PAPERS[config.paper]}. **{result.scale.capitalize()} scale.**",
+        "",
+        *(f"- {line}" for line in _setting(result, config, roles)),
+        "",
+        _markdown_line(head),
+        _markdown_line(["---", *("---:" for _ in head[1:])]),
+        *(_markdown_line(cells) for cells in body),
+        "",
+        *(f"- {line}" for line in _notes(result, config)),
+    ]
+    if result.claims:
+        lines += ["", "## Claims", ""]
+        for claim in result.claims:
+            lines += [
+                f"**{claim.id}: {claim.verdict}.** {_statement(config, claim)}",
+                "",
+                f"{claim.test}",
+                "",
+            ]
+        lines.pop()
+    for name, caption in figures:
+        lines += ["", f"![{caption}]({name})", "", f"*{caption}*"]
+    return "\n".join([*lines, "", "---", _provenance(result), ""])
+
+
+def render_text(result: TableResult, config: TableConfig, roles: Roles) -> str:
+    """The same as aligned plain text, for a terminal."""
+    head, body = _cells(result, config)
+    widths = [max(len(cells[i]) for cells in [head, *body]) for i in range(len(head))]
+
+    def aligned(cells: Sequence[str]) -> str:
+        texts = [
+            cell.rjust(width) if i else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        ]
+        return "  ".join(texts).rstrip()
+
+    rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
+    lines = [
+        f"{title(config)}  [{result.scale} scale]",
+        *(f"  {line}" for line in _setting(result, config, roles)),
+        "",
+    ]
+    lines += [aligned(head), rule, *(aligned(cells) for cells in body), rule]
+    lines += [f"  {line}" for line in _notes(result, config)]
+    lines += [f"  {claim.id}: {claim.verdict}. {claim.test}" for claim in result.claims]
+    return "\n".join([*lines, f"  {_provenance(result)}", ""]).replace("**", "")
+
+
+def render_csv(result: TableResult) -> str:
+    """One line a row, numbers in full precision, seed blocks (first-last) and hashes separated by spaces."""
+    settings = _names(row.settings for row in result.rows)
+    metrics = _names({**row.values, **row.paper} for row in result.rows)
+    parts = ("", "_low", "_high", "_n", "_seeds", "_paper")
+    names = [
+        "label",
+        *settings,
+        "nfe",
+        *(m + part for m in metrics for part in parts),
+        "status",
+        "reason",
+        "record",
+    ]
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(names)
+    for row in result.rows:
+        cells: list[Any] = [row.label, *(row.settings.get(key) for key in settings), row.nfe]
+        for metric in metrics:
+            value = row.values.get(metric)
+            cells += (
+                [None] * 5 if value is None else [value.value, value.low, value.high, value.n, _seeds(value)]
+            )
+            cells.append(row.paper.get(metric))
+        writer.writerow([*cells, row.status, row.reason, " ".join(row.record)])
+    return out.getvalue()
+
+
+def title(config: TableConfig) -> str:
+    return f"Table {config.table}: {config.title}"
+
+
+def _cells(result: TableResult, config: TableConfig) -> tuple[list[str], list[list[str]]]:
+    """Heading and rows. A metric becomes four cells: ours, the paper's, and each over its own baseline."""
+    head = ["row"]
+    for column in config.columns:
+        head += _metric_head(column.title, result.scale) if column.kind == "metric" else [column.title]
+    by_label = {row.label: row for row in config.rows}
+    return head, [_row_cells(row, by_label.get(row.label), result, config) for row in result.rows]
+
+
+def _metric_head(name: str, scale: str) -> list[str]:
+    return [f"{name} here ({scale} scale)", "÷ baseline", f"{name} in the paper", "÷ baseline"]
+
+
+def _row_cells(
+    row: RowResult, source: RowConfig | None, result: TableResult, config: TableConfig
+) -> list[str]:
+    base = None if source is None or source.baseline is None else config.row(source.baseline)
+    measured = None if base is None else result.row(base.label)
+    cells = [row.label]
+    for column in config.columns:
+        if column.kind == "nfe":
+            cells.append(NONE if not row.nfe else str(row.nfe))
+        elif column.kind == "setting":
+            cells.append(_plain(row.settings.get(column.key)))
+        else:
+            ours, theirs = row.values.get(column.key), row.paper.get(column.key)
+            ours_base = None if measured is None else measured.values.get(column.key)
+            theirs_base = None if base is None else base.paper.get(column.key)
+            cells.append(f"not run: {row.reason}" if row.status == "not run" else _interval(ours, column))
+            cells.append(
+                _ratio(None if ours is None else ours.value, None if ours_base is None else ours_base.value)
+            )
+            cells += [NONE if theirs is None else f"{theirs:.{column.digits}f}", _ratio(theirs, theirs_base)]
+    return cells
+
+
+def _setting(result: TableResult, config: TableConfig, roles: Roles) -> list[str]:
+    """What was measured, and why it may or may not be compared with the paper's column."""
+    lines = []
+    for role in _names({row.role: None} for row in config.rows_at(result.scale)):
+        played = "; ".join(f"{key}: {value}" for key, value in roles.get(role, {}).items())
+        lines.append(f"`{role}` here: {played or 'not stated'}")
+    lines.append(f"the paper's column: {config.dataset}")
+    if result.scale == "desk":
+        lines.append(
+            "desk metrics live in the space of the desk features on desk data: **not comparable in absolute "
+            "value with the paper's**; compare the ratios to the baseline"
+        )
+    return lines
+
+
+def _notes(result: TableResult, config: TableConfig) -> list[str]:
+    """The floor and how to read the intervals."""
+    notes = []
+    for column in config.columns:
+        floor = None if result.floor is None else result.floor.values.get(column.key)
+        if floor is not None:
+            text = f"between two disjoint real sets {column.title} is {_interval(floor, column)}"
+            notes.append(f"floor: {text}, about the lowest value to expect of a perfect model")
+    groups = _names(
+        {(v.n, v.images): None} for row in result.rows if row is not result.floor for v in row.values.values()
+    )
+    for n, images in groups:
+        if n > 1:
+            notes.append(
+                f"values are means over {n} seed blocks of {images // n:,} images each, [ ] are 95% intervals"
+            )
+        else:
+            notes.append(f"values are from one block of {images:,} images, without an interval")
+    return notes
+
+
+def _provenance(result: TableResult) -> str:
+    p = result.provenance
+    packages = ", ".join(f"{name} {version}" for name, version in sorted(p.packages.items()))
+    records = sum(len(row.record) for row in result.rows)
+    return (
+        f"Commit {p.commit}; {p.device}; {packages}; started {p.started}, {p.seconds:,.0f} s; "
+        f"{records} run records (hashes in the JSON beside this file)."
+    )
+
+
+def _statement(config: TableConfig, claim: ClaimResult) -> str:
+    return next((known.statement for known in config.claims if known.id == claim.id), "")
+
+
+def _interval(value: Value | None, column: ColumnConfig) -> str:
+    if value is None:
+        return NONE
+    d = column.digits
+    text = f"{value.value:.{d}f}"
+    return text if value.low is None else f"{text} [{value.low:.{d}f}, {value.high:.{d}f}]"
+
+
+def _ratio(value: float | None, base: float | None) -> str:
+    return NONE if value is None or base is None or base <= 0 else f"{value / base:.3f}"
+
+
+def _plain(value: Any) -> str:
+    return NONE if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _seeds(value: Value) -> str:
+    return " ".join(f"{first}-{last}" for first, last in value.seeds)
+
+
+def _names(mappings: Any) -> list[Any]:
+    """The keys of all mappings in order of first appearance."""
+    return list(dict.fromkeys(key for mapping in mappings for key in mapping))
+
+
+def _markdown_line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

@@ -1,0 +1,158 @@
+"""The measured table: values with intervals, verdicts, provenance, and the JSON form that results/ keeps."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from experiments.tables.contract import validate_table_json
+from skiptune.errors import SkiptuneError
+
+FLOOR = "real vs real (floor)"
+
+
+@dataclass(frozen=True)
+class Value:
+    """A metric with its 95% interval.
+
+    `n` is the number of seed blocks behind the interval, `seeds` the first and last seed of each block, both
+    included. Without a second block there is no interval: low and high are None.
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+    n: int
+    seeds: tuple[tuple[int, int], ...]
+
+    @property
+    def images(self) -> int:
+        """Images behind the value."""
+        return sum(last - first + 1 for first, last in self.seeds)
+
+
+@dataclass(frozen=True)
+class RowResult:
+    """One row: flat settings, measured NFE, values, the paper's values, and the hashes of its run records."""
+
+    label: str
+    settings: Mapping[str, Any]
+    nfe: int | None
+    values: Mapping[str, Value]
+    paper: Mapping[str, float]
+    status: str = "measured"
+    reason: str = ""
+    record: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ClaimResult:
+    """A verdict. `effect` with its interval is the deciding number, `test` says what was tested and found."""
+
+    id: str
+    verdict: str
+    effect: float | None
+    low: float | None
+    high: float | None
+    test: str
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where the table was computed. `started` is ISO 8601, `seconds` the wall-clock time of it all."""
+
+    commit: str
+    packages: Mapping[str, str]
+    device: str
+    started: str
+    seconds: float
+
+    @staticmethod
+    def of(where: Mapping[str, Any], seconds: float) -> Provenance:
+        """From `skiptune.runtime.provenance.provenance()`, taken at the start; Python counts as a package."""
+        packages = dict(where["packages"]) | ({"python": where["python"]} if "python" in where else {})
+        return Provenance(where["commit"], packages, where["device"], where["started"], seconds)
+
+
+@dataclass(frozen=True)
+class TableResult:
+    """A table as measured at one scale."""
+
+    paper: str
+    table: int
+    scale: str
+    rows: tuple[RowResult, ...]
+    claims: tuple[ClaimResult, ...]
+    provenance: Provenance = field(repr=False)
+
+    def row(self, label: str) -> RowResult | None:
+        return next((row for row in self.rows if row.label == label), None)
+
+    @property
+    def floor(self) -> RowResult | None:
+        """The metric between two disjoint real sets: what a perfect model would score."""
+        return self.row(FLOOR)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "paper": self.paper,
+            "table": self.table,
+            "scale": self.scale,
+            "rows": [_row_dict(row) for row in self.rows],
+            "claims": [dict(vars(claim)) for claim in self.claims],
+            "provenance": {**vars(self.provenance), "packages": dict(self.provenance.packages)},
+        }
+
+    def to_json(self) -> str:
+        """The table's JSON text. Raises SkiptuneError if the result breaks the contract (`contract.py`)."""
+        data = self.as_dict()
+        validate_table_json(data)
+        return json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+    @staticmethod
+    def from_json(text: str, source: str = "table JSON") -> TableResult:
+        """Reads and checks a table's JSON text; `source` names it in errors."""
+        try:
+            data = json.loads(text)
+        except ValueError as error:
+            raise SkiptuneError(f"{source}: not JSON ({error}); make the table again") from None
+        validate_table_json(data, source)
+        return TableResult(
+            paper=data["paper"],
+            table=data["table"],
+            scale=data["scale"],
+            rows=tuple(_row(row) for row in data["rows"]),
+            claims=tuple(ClaimResult(**claim) for claim in data["claims"]),
+            provenance=Provenance(**data["provenance"]),
+        )
+
+
+def floor_row(values: Mapping[str, Value], record: tuple[str, ...], **settings: Any) -> RowResult:
+    """What the metric is between two disjoint sets of real images, where no network is called."""
+    return RowResult(FLOOR, {"arm": "floor", **settings}, 0, values, {}, record=record)
+
+
+def not_run(label: str, settings: Mapping[str, Any], paper: Mapping[str, float], reason: str) -> RowResult:
+    """A row without numbers, and why."""
+    return RowResult(label, settings, None, {}, paper, status="not run", reason=reason)
+
+
+def _row_dict(row: RowResult) -> dict[str, Any]:
+    values = {key: {**vars(v), "seeds": [list(block) for block in v.seeds]} for key, v in row.values.items()}
+    return {
+        **vars(row),
+        "settings": dict(row.settings),
+        "values": values,
+        "paper": dict(row.paper),
+        "record": list(row.record),
+    }
+
+
+def _row(data: Mapping[str, Any]) -> RowResult:
+    values = {
+        key: Value(**{**value, "seeds": tuple((first, last) for first, last in value["seeds"])})
+        for key, value in data["values"].items()
+    }
+    return RowResult(**{**data, "values": values, "record": tuple(data["record"])})

@@ -1,0 +1,113 @@
+"""Verdicts on claims: a rule is a function named in the table file, with numbers fixed before the run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from experiments.tables.config import ClaimConfig, TableConfig
+from experiments.tables.parsing import Section
+from experiments.tables.results import ClaimResult
+from skiptune.errors import SkiptuneError
+from skiptune.evaluation.intervals import Interval, paired_ratio_interval
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What was measured on the report seeds: row id -> metric -> one value per seed block."""
+
+    config: TableConfig
+    scale: str
+    blocks: Mapping[str, Mapping[str, Sequence[float]]]
+
+    def series(self, row: str, metric: str) -> Sequence[float]:
+        """The block values of a row, empty if it was not measured."""
+        return self.blocks.get(row, {}).get(metric, ())
+
+
+Rule = Callable[[ClaimConfig, Evidence], ClaimResult]
+
+
+def ratio_below(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
+    """Is metric(row) / metric(its baseline) below `weak` for every row named at this scale?
+
+    Weak form, from each row's paired 95% interval of the ratio over seed blocks: supported if every upper end
+    is below `weak`, contradicted if some lower end is above it, else inconclusive (as with a single block).
+    "Every row" is an intersection of tests, so `supported` needs no correction for their number. The strong
+    form, with `strong` in place of `weak`, is decided in the same way and stated in the text. The effect
+    reported is that of the row that speaks most against the claim.
+    """
+    spec = Section(claim.parameters, f"claim {claim.id}: parameters")
+    metric, weak, strong = spec.take("metric", str), spec.number("weak"), spec.number("strong")
+    by_scale = spec.take("rows", Mapping)
+    spec.finish()
+    test = f"Ratio of {metric} to the baseline's, geometric mean over paired seed blocks with 95% t interval"
+
+    def undecided(verdict: str, why: str) -> ClaimResult:
+        return ClaimResult(claim.id, verdict, None, None, None, f"{why} Test: {test}.")
+
+    rows = [evidence.config.row(id) for id in by_scale.get(evidence.scale, ())]
+    if not rows:
+        return undecided("not run", f"No rows are named at scale {evidence.scale}.")
+    ratios, found = [], []
+    printed = _printed_ratios(evidence.config, by_scale.get("paper", ()), metric)
+    for i, row in enumerate(rows):
+        if row.baseline is None:
+            raise SkiptuneError(f"claim {claim.id}: row '{row.id}' names no baseline; give it one")
+        tuned, baseline = evidence.series(row.id, metric), evidence.series(row.baseline, metric)
+        if not tuned or not baseline:
+            return undecided("not run", f"No values of '{row.baseline if tuned else row.id}'.")
+        if len(tuned) == len(baseline) == 1:
+            return undecided("inconclusive", "One seed block has no spread to test against.")
+        ratios.append(paired_ratio_interval(tuned, baseline))
+        found.append(
+            f"{row.label}: {span(ratios[-1])}, n = {ratios[-1].n}{printed[i] if i < len(printed) else ''}"
+        )
+
+    verdict = _side(ratios, weak)
+    holds = {"supported": "holds", "contradicted": "does not hold", "inconclusive": "undecided"}
+    worst = max(ratios, key=lambda ratio: (ratio.low > weak, ratio.high))
+    text = (
+        f"Weak form (every ratio below {weak:g}): {holds[verdict]}. "
+        f"Strong form (every ratio at most {strong:g}): {holds[_side(ratios, strong)]}. "
+        f"{test}: {'; '.join(found)}."
+    )
+    return ClaimResult(claim.id, verdict, worst.value, worst.low, worst.high, text)
+
+
+# A further claim adds its rule here, in a module of its own when it is long.
+RULES: dict[str, Rule] = {"ratio_below": ratio_below}
+
+
+def judge(evidence: Evidence) -> tuple[ClaimResult, ...]:
+    """The verdict on every claim of the table. Raises SkiptuneError for an unknown rule or parameter."""
+    return tuple(_rule(claim)(claim, evidence) for claim in evidence.config.claims)
+
+
+def span(interval: Interval) -> str:
+    """A ratio with its interval, "0.533 [0.510, 0.557]"."""
+    return f"{interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
+
+
+def _rule(claim: ClaimConfig) -> Rule:
+    if claim.rule not in RULES:
+        raise SkiptuneError(
+            f"claim {claim.id}: unknown rule '{claim.rule}'; known rules: {', '.join(sorted(RULES))}"
+        )
+    return RULES[claim.rule]
+
+
+def _side(ratios: Sequence[Interval], bound: float) -> str:
+    """Whether certainly all of the ratios lie below the bound (supported) or one above it (contradicted)."""
+    if any(ratio.low > bound for ratio in ratios):
+        return "contradicted"
+    return "supported" if all(ratio.high < bound for ratio in ratios) else "inconclusive"
+
+
+def _printed_ratios(config: TableConfig, ids: Sequence[str], metric: str) -> list[str]:
+    """The paper's own ratios in words, in the order of the rows tested at paper scale."""
+    words = []
+    for row in map(config.row, ids):
+        own, base = row.paper.get(metric), row.baseline and config.row(row.baseline).paper.get(metric)
+        words.append(f" (paper {own / base:.3f})" if own and base else "")
+    return words

@@ -1,0 +1,65 @@
+"""Measure one condition, or with ``-m`` a sweep of them; prints one line of JSON per run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import hydra
+from common import CONFIGS, command, make_bench, open_tracker
+
+from experiments.measurement import Measurement, SeedBlocks
+from skiptune.checkpoints.models import resolve_model
+from skiptune.evaluation import load_extractor
+from skiptune.runtime.distributed import world
+from skiptune.runtime.sampling import SamplingSettings
+
+
+@hydra.main(version_base="1.3", config_path=CONFIGS, config_name="measure")
+@command
+def main(config: dict[str, Any]) -> None:
+    model = config["model"]
+    with make_bench(config) as bench:
+        settings = SamplingSettings(
+            model=resolve_model(model, Path(config["checkpoints"])),
+            sampler=config["sampler"],
+            intervention=config["intervention"],
+            features=config["features"]["name"],
+            features_sha256=load_extractor(config["features"]["name"]).digest,
+            micro_batch=config["micro_batch"],
+            device=bench.device,
+            noise_device=config["noise_device"],
+        )
+        measurement = Measurement(
+            settings, SeedBlocks(**config["seeds"]), model["dataset"], config["reference_images"], tuple(config["metrics"])
+        )
+        identity = bench.store.open(bench.identity(measurement)).id
+        tracker = open_tracker(config["tracker"], identity, config, Path(config["outputs"])) if world().is_main else None
+        bench.label = f"{model['name']} {config['sampler']['name']}"
+        (result,) = bench.measure([measurement])
+        floor = bench.floor(measurement) if "fid" in measurement.metrics else None
+    if tracker is None:
+        return
+    values = {name: result.value(name) for name in measurement.metrics}
+    summary = {
+        "record": result.record,
+        "run": result.run,
+        "model": model["name"],
+        "sampler": dict(settings.resolved()["sampler"]),
+        "intervention": settings.resolved()["intervention"],
+        "nfe": result.nfe,
+        "values": {name: {"value": v.value, "low": v.low, "high": v.high, "n": v.n} for name, v in values.items()},
+        "images": len(measurement.blocks.seeds),
+        "images_per_second": result.images_per_second,
+    }
+    if floor is not None:
+        summary["fid_floor"] = floor.value("fid").value
+    tracker.log({name: value.value for name, value in values.items()}, step=len(measurement.blocks.seeds))
+    tracker.summary({"nfe": result.nfe, **{name: value.value for name, value in values.items()}})
+    tracker.finish()
+    print(json.dumps(summary), flush=True)
+
+
+if __name__ == "__main__":
+    main()

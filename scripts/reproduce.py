@@ -1,0 +1,67 @@
+"""Reproduce a table: ``python scripts/reproduce.py table=skip_tuning/2 scale=desk``."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import hydra
+from common import CONFIGS, command, make_bench, open_tracker
+
+from experiments.cost import dry_run
+from experiments.registry import get_experiment
+from experiments.scale import parse_scale
+from experiments.skip_tuning.rho_table import roles
+from experiments.tables.config import parse_table
+from experiments.tables.render import render_text
+from experiments.tables.write import table_folder
+from skiptune.runtime.distributed import world
+from skiptune.runtime.store import run_id
+
+
+@hydra.main(version_base="1.3", config_path=CONFIGS, config_name="reproduce")
+@command
+def main(config: dict[str, Any]) -> None:
+    table = parse_table(config["table"], "table")
+    with make_bench(config) as bench:
+        scale = parse_scale(config["scale"], config["samplers"], Path(config["checkpoints"]), bench.device)
+        if config["dry_run"]:
+            print(dry_run(table, scale))
+            return
+        results = Path(config["results"])
+        result = get_experiment(table.experiment)(table, scale, bench, results)
+    if not world().is_main:
+        return
+    folder = table_folder(results, scale.name, table.paper)
+    tracker = open_tracker(
+        config["tracker"], run_id({"table": config["table"], "scale": config["scale"]}), config, Path(config["outputs"])
+    )
+    for row in result.rows:
+        tracker.summary({f"{row.label}/{name}": value.value for name, value in row.values.items()})
+    for picture in sorted(folder.glob(f"{table.name}_*.png")):
+        tracker.image(picture.stem, picture)
+    tracker.finish()
+    print(render_text(result, table, roles(table.rows_at(scale.name), scale)))
+    for path in sorted(folder.glob(f"{table.name}*")):
+        print(f"wrote {path}")
+
+
+def normalised(arguments: list[str]) -> list[str]:
+    """``table=skip_tuning/2`` as ``table=skip_tuning/02``; an unknown table ends here with one line."""
+    for i, argument in enumerate(arguments):
+        if match := re.fullmatch(r"table=(\w+)/(\w+)", argument):
+            paper, number = match[1], match[2].zfill(2)
+            folder = Path(CONFIGS) / "table" / paper
+            if not (folder / f"{number}.yaml").is_file():
+                known = ", ".join(path.stem.lstrip("0") for path in sorted(folder.glob("*.yaml"))) or "none"
+                print(f"error: there is no table {match[2]} of {paper} yet; tables of this paper: {known}", file=sys.stderr)
+                raise SystemExit(2)
+            arguments[i] = f"table={paper}/{number}"
+    return arguments
+
+
+if __name__ == "__main__":
+    sys.argv[1:] = normalised(sys.argv[1:])
+    main()

@@ -1,0 +1,12 @@
+"""Interventions: change what flows through named places of a network, inside a ``with`` block."""
+
+from skiptune.interventions.build import attach_intervention
+from skiptune.interventions.coefficients import TimeSchedule, Window, interpolate_rho
+from skiptune.interventions.norms import SkipNorms, record_skip_norms
+from skiptune.interventions.sites import SkipSite, find_skip_sites
+from skiptune.interventions.skip_tuning import SkipTuning
+
+__all__ = [
+    "SkipNorms", "SkipSite", "SkipTuning", "TimeSchedule", "Window", "attach_intervention", "find_skip_sites",
+    "interpolate_rho", "record_skip_norms",
+]  # fmt: skip

@@ -1,0 +1,81 @@
+"""An intervention from plain settings, as a run record stores them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from skiptune.errors import SkiptuneError
+from skiptune.interventions.coefficients import AXES, TimeSchedule, Window, interpolate_rho
+from skiptune.interventions.sites import SkipSite, find_skip_sites
+from skiptune.interventions.skip_tuning import SkipTuning
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "none": {},
+    "skip_tuning": {
+        "rho_bottom": 1.0, "rho_top": 1.0, "reading": "inclusive", "bottom_first": True, "place": "input",
+        "time_direction": None, "time_axis": "step", "sigma_low": None, "sigma_high": None,
+    },
+}  # fmt: skip
+
+
+def complete_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with every default written out; checks names and the range of rho.
+
+    Raises:
+        SkiptuneError: unknown intervention or setting, rho outside (0, 1].
+    """
+    given = dict(settings)
+    name = given.pop("name", None)
+    if name not in SETTINGS:
+        raise SkiptuneError(f"unknown intervention {name!r}; choose one of {', '.join(SETTINGS)}")
+    if unknown := set(given) - set(SETTINGS[name]):
+        known = ", ".join(SETTINGS[name]) or "none"
+        raise SkiptuneError(f"intervention {name} has no setting {', '.join(sorted(unknown))}; it has {known}")
+    complete = {"name": name, **SETTINGS[name], **given}
+    if name == "skip_tuning":
+        for key in ("rho_bottom", "rho_top", "sigma_low", "sigma_high"):
+            complete[key] = as_float(key, complete[key])  # 1 and 1.0 name the same run
+        if complete["time_axis"] not in AXES:  # also where no time direction makes use of it
+            raise SkiptuneError(f"unknown time axis {complete['time_axis']!r}; choose one of {', '.join(AXES)}")
+        make_skip_tuning(complete, [True, True], (2.0, 1.0))
+    return complete
+
+
+def as_float(name: str, value: Any) -> float | None:
+    """A number as float; ``None`` stays."""
+    if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
+        raise SkiptuneError(f"{name} is {value!r}, it must be a number")
+    return None if value is None else float(value)
+
+
+def make_skip_tuning(settings: Mapping[str, Any], matching: Sequence[bool], levels: Sequence[float]) -> SkipTuning:
+    """Skip-Tuning from complete settings, for a network with these sites and a sampler with these noise levels."""
+    rho = interpolate_rho(
+        matching, settings["rho_bottom"], settings["rho_top"], settings["reading"], settings["bottom_first"]
+    )
+    schedules: list[TimeSchedule | Window] = []
+    if settings["time_direction"] is not None:
+        positive = tuple(float(level) for level in levels if level > 0)
+        schedules.append(TimeSchedule(settings["time_direction"], positive, settings["time_axis"]))
+    if settings["sigma_low"] is not None or settings["sigma_high"] is not None:
+        low, high = settings["sigma_low"], settings["sigma_high"]
+        schedules.append(Window(0.0 if low is None else low, float("inf") if high is None else high))
+    return SkipTuning(rho, settings["place"], tuple(schedules))
+
+
+def attach_intervention(
+    settings: Mapping[str, Any], denoiser: nn.Module, levels: Sequence[float], sites: Sequence[SkipSite] | None = None
+) -> contextlib.AbstractContextManager[None]:
+    """Attach the intervention that ``settings`` (``{"name": ..., ...}``) describe; a context manager.
+
+    ``levels`` are the sampler's noise levels, which a schedule linear in the step index needs.
+    """
+    settings = complete_settings(settings)
+    if settings["name"] == "none":
+        return contextlib.nullcontext()
+    sites = find_skip_sites(denoiser) if sites is None else sites
+    return make_skip_tuning(settings, [site.matching for site in sites], levels).attach(denoiser, sites)

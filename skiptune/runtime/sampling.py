@@ -1,0 +1,204 @@
+"""A sampling run: images of numbered seeds from one network, intervention and sampler, kept as features in chunks.
+
+The run is named by everything that determines its bits except the range of seeds, so a longer evaluation goes on where a
+shorter one stopped. Chunk ``k`` holds the seeds ``k * chunk .. (k + 1) * chunk - 1``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from skiptune.checkpoints.models import ModelRef, load_model
+from skiptune.data.images import to_uint8
+from skiptune.denoisers import Denoiser
+from skiptune.errors import SkiptuneError
+from skiptune.evaluation.extractors import FeatureExtractor, load_extractor
+from skiptune.evaluation.features import FeatureSet
+from skiptune.interventions.build import attach_intervention, complete_settings
+from skiptune.runtime.store import Run, RunStore
+from skiptune.samplers import Sampler, initial_noise, known_settings, make_sampler, sample, step_noise
+
+# Raise it whenever a change of the code changes the bits of a result; stored runs of another number are not reused.
+NUMERICS = 1
+CHUNK = 250
+IMAGES_KEPT = 16  # the first images of every chunk are stored for grids
+
+
+@dataclass(frozen=True)
+class SamplingSettings:
+    """What is sampled and how; one row of a table, one point of a sweep.
+
+    Attributes:
+        sampler: ``{"name": ..., settings}``; defaults are written out when the run is opened.
+        intervention: ``{"name": ..., settings}``, likewise.
+        features: name of the feature extractor, and its sha256.
+        micro_batch: images per network call; part of the identity, because kernels choose algorithms by it.
+        device: ``cpu`` or ``cuda``; results agree across kinds of devices within rounding, not in bits.
+        noise_device: where initial noise is drawn; ``cuda`` reproduces EDM's published images.
+    """
+
+    model: ModelRef
+    sampler: Mapping[str, Any]
+    intervention: Mapping[str, Any]
+    features: str
+    features_sha256: str
+    micro_batch: int = 125
+    device: str = "cpu"
+    noise_device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        if self.micro_batch < 1:
+            raise SkiptuneError(f"micro_batch is {self.micro_batch}, it must be at least 1")
+
+    def resolved(self) -> dict[str, Any]:
+        """Plain values that name the run. Raises SkiptuneError for anything unknown or out of range."""
+        sampler = dict(self.sampler)
+        make_sampler(**sampler)  # refuses unknown names and impossible values
+        sampler = {"name": sampler["name"], **known_settings(sampler["name"]), **sampler}
+        return {
+            "kind": "sampling",
+            "numerics": NUMERICS,
+            "model": self.model.identity,
+            # JSON has no infinity.
+            "sampler": {key: "inf" if value == float("inf") else value for key, value in sampler.items()},
+            "intervention": named_intervention(self.intervention),
+            "features": {"name": self.features, "sha256": self.features_sha256},
+            "chunk": CHUNK,
+            "micro_batch": self.micro_batch,
+            "device": self.device,
+            "noise_device": self.noise_device,
+        }
+
+    def open(self, store: RunStore) -> Run:
+        """The stored or new run of these settings."""
+        return store.open(self.resolved())
+
+
+def named_intervention(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Complete settings; Skip-Tuning with rho = 1 leaves every bit as it is, so it is the run without intervention."""
+    complete = complete_settings(settings)
+    neutral = complete["name"] == "skip_tuning" and complete["rho_bottom"] == complete["rho_top"] == 1
+    return {"name": "none"} if neutral else complete
+
+
+@dataclass(frozen=True)
+class SampleChunk:
+    """The task of one chunk: sample, extract features, store. A picklable value that any worker can execute."""
+
+    run: Run
+    settings: SamplingSettings
+    number: int
+
+    def __call__(self) -> None:
+        seeds = range(self.number * CHUNK, (self.number + 1) * CHUNK)
+        self.run.write_chunk(self.number, compute_chunk(self.settings, seeds))
+
+
+def compute_chunk(settings: SamplingSettings, seeds: range) -> dict[str, Tensor]:
+    """Features ``[N, d]``, logits ``[N, K]``, labels ``[N]`` if conditional, the first images, measured NFE ``[]``."""
+    denoiser = cached_model(settings.model, settings.device)
+    extractor = cached_extractor(settings.features, settings.features_sha256, settings.device)
+    sampler = make_sampler(**settings.sampler)
+    images, labels = [], []
+    denoiser.nfe = 0
+    batches = [seeds[i : i + settings.micro_batch] for i in range(0, len(seeds), settings.micro_batch)]
+    levels = sampler.fitted(denoiser).sigmas.tolist()
+    with attach_intervention(settings.intervention, denoiser, levels):
+        for batch in batches:
+            x, label = sample_images(denoiser, sampler, batch, settings.noise_device)
+            images.append(to_uint8(x))
+            labels.append(label)
+    uint8 = torch.cat(images)
+    chunk = {
+        **extractor(uint8),
+        "images": uint8[:IMAGES_KEPT].cpu().contiguous(),
+        "nfe": torch.tensor(denoiser.nfe / len(batches), dtype=torch.float64),
+    }
+    if denoiser.num_classes:
+        chunk["labels"] = torch.cat([label for label in labels if label is not None]).cpu()
+    return chunk
+
+
+@torch.inference_mode()
+def sample_images(
+    denoiser: Denoiser, sampler: Sampler, seeds: range, noise_device: str = "cpu"
+) -> tuple[Tensor, Tensor | None]:
+    """Images ``[N, C, H, W]`` float64 of these seeds, in one batch, and their labels ``[N]``.
+
+    Raises:
+        SkiptuneError: NaN or infinity in an image.
+    """
+    device = next(denoiser.parameters()).device
+    noise, labels = initial_noise(seeds, denoiser.image_shape, denoiser.num_classes, noise_device)
+    noise = noise.to(device).contiguous(memory_format=torch.channels_last)
+    condition = None if labels is None else F.one_hot(labels.to(device), denoiser.num_classes).float()
+
+    def noise_at(step: int) -> Tensor:
+        return step_noise(seeds, step, denoiser.image_shape, device)
+
+    x = sample(sampler, denoiser, noise, condition, noise_at)
+    finite = torch.isfinite(x).flatten(1).all(dim=1)
+    if not finite.all():
+        bad = [seed for seed, good in zip(seeds, finite.tolist(), strict=True) if not good]
+        raise SkiptuneError(
+            f"{len(bad)} of {len(seeds)} images contain NaN or infinity (first seed {bad[0]}): the network's output is not "
+            "finite; check its weights and the intervention"
+        )
+    return x, labels
+
+
+@lru_cache(maxsize=4)
+def cached_model(model: ModelRef, device: str) -> Denoiser:
+    """The network on its device; convolutions are faster with channels in the innermost position."""
+    return load_model(model).to(device, memory_format=torch.channels_last)
+
+
+@lru_cache(maxsize=4)
+def cached_extractor(name: str, sha256: str, device: str) -> FeatureExtractor:
+    """The feature extractor on its device; ``sha256`` guards against a file changed in between."""
+    extractor = load_extractor(name, device=device)
+    if extractor.digest != sha256:
+        raise SkiptuneError(f"the weights of extractor {name} changed while the run was going on; start again")
+    return extractor
+
+
+def chunk_numbers(seeds: range) -> range:
+    """The chunks that hold these seeds.
+
+    Raises:
+        SkiptuneError: seeds that do not begin and end with a chunk.
+    """
+    if len(seeds) == 0 or seeds.start % CHUNK or len(seeds) % CHUNK or seeds.start < 0:
+        raise SkiptuneError(
+            f"seeds {seeds.start} to {seeds.stop - 1} do not fill whole chunks: first seed and number of images must be "
+            f"multiples of {CHUNK}"
+        )
+    return range(seeds.start // CHUNK, seeds.stop // CHUNK)
+
+
+@dataclass(frozen=True)
+class Samples:
+    """The stored result of a range of seeds: features in seed order, kept images, measured NFE per image."""
+
+    features: FeatureSet
+    images: Tensor
+    image_labels: Tensor | None
+    nfe: float
+
+
+def read_samples(run: Run, seeds: range) -> Samples:
+    """Join the chunks of these seeds in order. Raises SkiptuneError for a missing or damaged chunk."""
+    chunks = [run.read_chunk(number) for number in chunk_numbers(seeds)]
+    features = FeatureSet.cat([FeatureSet(c["features"], c["logits"], c.get("labels")) for c in chunks])
+    labels = [c["labels"][:IMAGES_KEPT] for c in chunks if "labels" in c]
+    nfe = {float(c["nfe"]) for c in chunks}
+    if len(nfe) != 1:
+        raise SkiptuneError(f"chunks of run {run.id} differ in NFE ({sorted(nfe)}); delete {run.folder} and run again")
+    return Samples(features, torch.cat([c["images"] for c in chunks]), torch.cat(labels) if labels else None, nfe.pop())

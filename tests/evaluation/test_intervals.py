@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from skiptune.errors import SkiptuneError
+from skiptune.evaluation.intervals import (
+    Interval,
+    block_interval,
+    paired_difference_interval,
+    paired_ratio_interval,
+)
+
+TRIALS = 2000
+# 95% nominal coverage: 2000 trials have a standard error of 0.5%, so these bounds are 4 of them wide.
+LOWEST, HIGHEST = 0.93, 0.97
+
+
+def covers(interval: Interval, truth: float) -> bool:
+    return interval.low <= truth <= interval.high
+
+
+@pytest.mark.parametrize("blocks", [2, 5])
+def test_block_interval_covers_the_mean_as_often_as_it_says(blocks: int) -> None:
+    rng = np.random.default_rng(0)
+    hits = [covers(block_interval(rng.normal(7, 2, blocks)), 7) for _ in range(TRIALS)]
+    assert LOWEST < np.mean(hits) < HIGHEST
+
+
+def test_paired_intervals_cover_and_use_the_pairing() -> None:
+    rng = np.random.default_rng(1)
+    ratio, difference = [], []
+    for _ in range(TRIALS):
+        common = rng.normal(0, 1, 6)  # shared by both arms: far larger than the noise of either
+        x, y = common + rng.normal(0.1, 0.05, 6), common + rng.normal(0, 0.05, 6)
+        difference.append(paired_difference_interval(x, y))
+        ratio.append(paired_ratio_interval(np.exp(x), np.exp(y)))
+    assert LOWEST < np.mean([covers(i, 0.1) for i in difference]) < HIGHEST
+    assert LOWEST < np.mean([covers(i, np.exp(0.1)) for i in ratio]) < HIGHEST
+    assert np.mean([i.high - i.low for i in difference]) < 0.3  # unpaired it would be about 2.5
+
+
+def test_block_interval_is_the_t_interval_of_scipy() -> None:
+    values = [3.1, 2.9, 3.4, 3.0]
+    low, high = stats.t.interval(0.9, 3, loc=np.mean(values), scale=stats.sem(values))
+    interval = block_interval(values, confidence=0.9)
+    assert (interval.low, interval.high, interval.n) == (pytest.approx(low), pytest.approx(high), 4)
+    assert interval.value == pytest.approx(3.1)
+
+
+def test_ratio_of_proportional_values_is_exact() -> None:
+    interval = paired_ratio_interval([2.0, 4.0, 9.0], [1.0, 2.0, 4.5])
+    assert (interval.low, interval.value, interval.high) == pytest.approx((2, 2, 2))
+
+
+def test_errors() -> None:
+    with pytest.raises(SkiptuneError, match="at least 2 seed blocks"):
+        block_interval([1.0])
+    with pytest.raises(SkiptuneError, match="no finite value"):
+        block_interval([1.0, float("nan")])
+    with pytest.raises(SkiptuneError, match="confidence"):
+        block_interval([1.0, 2.0], confidence=95)
+    with pytest.raises(SkiptuneError, match="same seed blocks"):
+        paired_difference_interval([1.0, 2.0], [1.0])
+    with pytest.raises(SkiptuneError, match="positive"):
+        paired_ratio_interval([1.0, -2.0], [1.0, 2.0])

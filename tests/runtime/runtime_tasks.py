@@ -1,0 +1,121 @@
+"""Tasks that worker processes of these tests run; also the script of the torchrun and kill tests."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from skiptune.errors import SkiptuneError
+from skiptune.runtime.distributed import barrier, share, world
+from skiptune.runtime.store import Run, RunStore
+from skiptune.runtime.workers import Workers, one_thread
+
+SETTINGS = {"model": "test", "rho": 0.8}
+
+
+def chunk(i: int) -> dict[str, Tensor]:
+    """A convolution, a product and a long sum: kernels whose rounding depends on the number of threads."""
+    generator = torch.Generator().manual_seed(i)
+    images = torch.randn(4, 8, 32, 32, generator=generator)
+    weights = torch.randn(16, 8, 3, 3, generator=generator)
+    features = torch.nn.functional.conv2d(images, weights).flatten(1)
+    return {"features": features @ features.T, "sum": torch.randn(300_000, generator=generator).sum()}
+
+
+@dataclass(frozen=True)
+class Compute:
+    run: Run
+    i: int
+
+    def __call__(self) -> int:
+        self.run.write_chunk(self.i, chunk(self.i))
+        return os.getpid()
+
+
+@dataclass(frozen=True)
+class Threads:
+    def __call__(self) -> tuple[int, str | None]:
+        return torch.get_num_threads(), os.environ.get("OMP_NUM_THREADS")
+
+
+@dataclass(frozen=True)
+class Touch:
+    """Sleeps, then leaves a file that shows that it was done."""
+
+    path: Path
+    seconds: float = 0.0
+
+    def __call__(self) -> None:
+        time.sleep(self.seconds)
+        self.path.touch()
+
+
+@dataclass(frozen=True)
+class Fail:
+    message: str
+
+    def __call__(self) -> None:
+        raise SkiptuneError(self.message)
+
+
+@dataclass(frozen=True)
+class Die:
+    def __call__(self) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@dataclass(frozen=True)
+class ReportAndSleep:
+    """Writes its process id and sleeps, as a long chunk would."""
+
+    path: Path
+
+    def __call__(self) -> None:
+        self.path.write_text(str(os.getpid()))
+        time.sleep(120)
+
+
+def big_chunk(i: int) -> dict[str, Tensor]:
+    """8 MB, so that a kill often falls into the writing."""
+    return {"x": torch.full((2_000_000,), float(i))}
+
+
+def write_missing(run: Run, n_chunks: int) -> None:
+    for i in run.missing(n_chunks):
+        run.write_chunk(i, big_chunk(i))
+
+
+def write_again_and_again(run: Run, times: int) -> None:
+    for _ in range(times):
+        run.write_chunk(0, big_chunk(0))
+
+
+def torchrun_main(root: str) -> None:
+    me = world()
+    run = RunStore(root).open(SETTINGS)
+    time.sleep(me.rank)  # so that rank 0 has something to wait for
+    with one_thread():
+        for i in run.missing(share(range(5), me)):
+            run.write_chunk(i, chunk(i))
+    barrier()
+    if me.is_main:
+        record: dict[str, Any] = {"size": me.size, "missing": run.missing(5)}
+        run.write_record(record)
+    barrier()
+
+
+def sleep_main(path: str) -> None:
+    with Workers(2) as workers:
+        workers.run([ReportAndSleep(Path(path))])
+
+
+if __name__ == "__main__":
+    {"torchrun": torchrun_main, "sleep": sleep_main}[sys.argv[1]](sys.argv[2])

@@ -1,0 +1,42 @@
+import pytest
+
+from skiptune.errors import SkiptuneError
+from skiptune.samplers import SAMPLERS, VP, Churn, Euler, Grid, Heun, UniPC, known_settings, make_sampler
+
+
+def test_settings_reach_the_sampler():
+    assert make_sampler("euler", steps=5) == Euler(Grid(5, zero=True))
+    assert make_sampler(
+        "heun",
+        steps=8,
+        sigma_min=0.01,
+        rho=5,
+        S_churn=2,
+        schedule="vp",
+        variance_preserving=True,
+        alpha=0.5,
+    ) == Heun(Grid(8, "karras", 0.01, 80.0, 5, zero=True), VP(), Churn(S_churn=2), 0.5)
+    assert make_sampler(
+        "unipc", steps=8, grid="log_snr", order=2, variant="bh2", corrector=False, denoise_to_zero=True
+    ) == UniPC(Grid(9, "log_snr", zero=True), order=2, variant="bh2", corrector=False)
+
+
+@pytest.mark.parametrize("name", sorted(SAMPLERS))
+def test_every_sampler_needs_steps_and_names_what_it_knows(name):
+    assert {"steps", "grid", "sigma_min", "sigma_max", "rho"} <= set(known_settings(name))
+    with pytest.raises(SkiptuneError, match="steps"):
+        make_sampler(name)
+    with pytest.raises(SkiptuneError, match="stepz.*sigma_min"):
+        make_sampler(name, steps=3, stepz=4)
+    for steps in (0, -2):
+        with pytest.raises(SkiptuneError, match="step"):
+            make_sampler(name, steps=steps)
+
+
+def test_unknown_names_are_answered_with_the_known_ones():
+    with pytest.raises(SkiptuneError, match="euler, heun, unipc"):
+        make_sampler("dpm", steps=3)
+    with pytest.raises(SkiptuneError, match="linear, ve, vp"):
+        make_sampler("heun", steps=3, schedule="cosine")
+    with pytest.raises(SkiptuneError, match="log_snr"):
+        make_sampler("unipc", steps=3, grid="cosine")

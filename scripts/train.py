@@ -60,7 +60,7 @@ def train_denoiser(config: dict[str, Any], training: dict[str, Any]) -> None:
 
 def train_classifiers(config: dict[str, Any], training: dict[str, Any]) -> None:
     for name in training.pop("names"):
-        settings = ClassifierTraining(name=name, **training)
+        settings = ClassifierTraining.desk(name, **training)
         with Progress(100, unit="%", label=f"train {name}") as progress:
 
             def on_step(step: int, total: int, loss: float, progress: Progress = progress) -> None:

@@ -1,0 +1,38 @@
+"""Paired timing: alternate the contestants, so that a machine that slows down slows all of them."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Seconds of every repeat, by contestant; ``images`` is the work of one repeat."""
+
+    seconds: Mapping[str, list[float]]
+    images: int
+
+    def rate(self, name: str) -> float:
+        """Images per second, median over the repeats."""
+        return self.images / statistics.median(self.seconds[name])
+
+    def ratio(self, name: str, against: str) -> dict[str, float]:
+        """How many times as fast as ``against``: median, lowest and highest of the paired repeats."""
+        paired = [b / a for a, b in zip(self.seconds[name], self.seconds[against], strict=True)]
+        return {"median": statistics.median(paired), "low": min(paired), "high": max(paired)}
+
+
+def alternate(contestants: Mapping[str, Callable[[], object]], images: int, repeats: int) -> Timings:
+    """Time every contestant once per repeat, in turn, after one unmeasured round."""
+    for run in contestants.values():
+        run()
+    seconds: dict[str, list[float]] = {name: [] for name in contestants}
+    for _ in range(repeats):
+        for name, run in contestants.items():
+            started = time.perf_counter()
+            run()
+            seconds[name].append(time.perf_counter() - started)
+    return Timings(seconds, images)

@@ -1,0 +1,68 @@
+"""Check a folder of golden reference data: python scripts/verify_golden.py DIR [--case NAME ...] [--json].
+
+Exit code 0: nothing failed (cases of unsupported families are listed as such); 1: a case failed; 2: wrong folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the repository root, for a run without installation
+
+from experiments.golden.verify import CaseReport, verify  # noqa: E402
+from skiptune.errors import SkiptuneError  # noqa: E402
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the check; returns the exit code."""
+    parser = argparse.ArgumentParser(description="Check a folder of golden reference data.")
+    parser.add_argument("folder", metavar="DIR", type=Path, help="folder with manifest.json")
+    parser.add_argument("--case", action="append", default=[], metavar="NAME", help="only this case (repeatable)")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    given = parser.parse_args(arguments)
+    reports = []
+    try:
+        for report in verify(given.folder, given.case):
+            reports.append(report)
+            if not given.json:
+                print(("" if len(reports) > 1 else row(*HEADER) + "\n") + as_row(report), flush=True)
+    except SkiptuneError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    counts = {status: sum(r.status == status for r in reports) for status in ("pass", "fail", "unsupported")}
+    if given.json:
+        print(json.dumps({"cases": [as_json(report) for report in reports], "summary": counts}, indent=2))
+    else:
+        print("\n" + ", ".join(f"{count} {status}" for status, count in counts.items()))
+    return int(counts["fail"] > 0)
+
+
+HEADER = ("case", "outputs", "largest / tolerance", "tensor", "result")
+
+
+def row(*cells: str) -> str:
+    """One line of the table."""
+    return "{:<24} {:>7}  {:>19}  {:<28} {}".format(*cells).rstrip()
+
+
+def as_row(report: CaseReport) -> str:
+    """A report as a line of the table."""
+    largest = "-" if report.largest is None else f"{report.largest:.3g}"
+    result = f"{report.status}: {report.reason}" if report.reason else report.status
+    return row(report.case, str(report.outputs), largest, report.tensor or "-", result)
+
+
+def as_json(report: CaseReport) -> dict[str, object]:
+    """A report as JSON knows it: infinity becomes the text "inf"."""
+    values = asdict(report)
+    return {**values, "largest": "inf" if report.largest == math.inf else report.largest}
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -7,9 +7,10 @@ PYTHON =
 
 STAMP  = .venv/.installed
 PY     = .venv/bin/python
-# One process per GPU; a single process finds its own workers.
-LAUNCH = $(if $(filter-out 0 1,$(GPUS)),OMP_NUM_THREADS=1 $(PY) -m torch.distributed.run --standalone --nproc-per-node=$(GPUS),$(PY))
-TABLE  = $(LAUNCH) scripts/reproduce.py scale=$(SCALE) $(ARGS)
+RANKS  = OMP_NUM_THREADS=1 $(PY) -m torch.distributed.run --standalone --nproc-per-node=$(GPUS)
+# One process per GPU, after a dry run in one: a mistake is then one line, not a report of every rank.
+LAUNCH = $(if $(filter-out 0 1,$(GPUS)),$(PY) $(1) dry_run=true >/dev/null && $(RANKS) $(1),$(PY) $(1))
+TABLE  = $(call LAUNCH,scripts/reproduce.py table=$(1) scale=$(SCALE) $(ARGS))
 
 TABLES    = $(patsubst configs/table/%.yaml,%,$(wildcard configs/table/*/*.yaml))
 TRAININGS = $(patsubst configs/training/%.yaml,%,$(wildcard configs/training/*.yaml))
@@ -23,16 +24,16 @@ help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9%-]+:.*## / { sub(/%/, "N", $$1); printf "  %-24s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 reproduce-table-%: $(STAMP) FORCE ## Table N of Skip-Tuning
-	@$(TABLE) table=skip_tuning/$*
+	@$(call TABLE,skip_tuning/$*)
 
 reproduce-s2dm-table-%: $(STAMP) FORCE ## Table N of S2-DMs
-	@$(TABLE) table=s2dm/$*
+	@$(call TABLE,s2dm/$*)
 
 reproduce-ip-table-%: $(STAMP) FORCE ## Table N of Importance Probe
-	@$(TABLE) table=importance_probe/$*
+	@$(call TABLE,importance_probe/$*)
 
 reproduce-all: $(STAMP) ## Every table; one that fails does not stop the others
-	@failed=; for table in $(TABLES); do $(TABLE) table=$$table || failed="$$failed $$table"; done; \
+	@failed=; for table in $(TABLES); do $(call TABLE,$$table) || failed="$$failed $$table"; done; \
 	if [ -n "$$failed" ]; then echo "error: not made:$$failed" >&2; exit 1; fi
 
 train-desk-models: $(STAMP) ## Train all shipped desk models again (hours on 2 cores; stop and go on at will)

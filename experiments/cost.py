@@ -9,12 +9,13 @@ from experiments.scale import Scale
 from experiments.tables.config import TableConfig
 from skiptune.samplers import make_sampler
 
-SUSTAINED_TFLOPS = 60.0  # an assumption about one data-centre GPU in half precision, stated wherever it is used
+# An assumption about one data-centre GPU in half precision, stated wherever it is used.
+SUSTAINED_TFLOPS = 60.0
 
 
 def expected_nfe(scale: Scale, sampler: dict[str, object]) -> int:
-    """Network evaluations per image of a sampler: counted by stepping it on a stand-in that returns its input."""
-    made = make_sampler(**scale.sampler(sampler))  # type: ignore[arg-type]
+    """Network evaluations per image of a sampler: counted by stepping it on a stand-in, the identity."""
+    made = make_sampler(**scale.sampler(sampler))
     calls = 0
 
     def count(x: Tensor, sigma: Tensor) -> Tensor:
@@ -49,8 +50,8 @@ def dry_run(config: TableConfig, scale: Scale) -> str:
     lines.append(f"  images in total: {total_images}")
     if total_petaflop:
         lines.append(
-            f"  estimate: {hours(total_petaflop):.1f} GPU-hours at {SUSTAINED_TFLOPS:.0f} TFLOP/s sustained (from the operation "
-            "count, not measured)"
+            f"  estimate: {hours(total_petaflop):.1f} GPU-hours at {SUSTAINED_TFLOPS:.0f} TFLOP/s sustained "
+            "(from the operation count, not measured)"
         )
     for name, url in files.items():
         present = "present" if (scale.checkpoints / name).is_file() else "missing"

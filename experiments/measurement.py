@@ -42,6 +42,9 @@ class SeedBlocks:
     size: int
 
     def __post_init__(self) -> None:
+        for name, value in (("first", self.first), ("count", self.count), ("size", self.size)):
+            if type(value) is not int:
+                raise SkiptuneError(f"{name} of the seed blocks is {value!r}, it must be a whole number")
         if self.count < 1:
             raise SkiptuneError(f"{self.count} seed blocks: use at least 1, and 2 or more for an interval")
         chunk_numbers(range(self.first, self.first + self.size))
@@ -68,13 +71,17 @@ class Measurement:
     metrics: tuple[str, ...] = ("fid",)
 
     def __post_init__(self) -> None:
+        if not self.metrics:
+            raise SkiptuneError("no metrics given: name at least one")
         for name in self.metrics:
             get_metric(name)
+        if type(self.reference_images) is not int or self.reference_images < 2:
+            raise SkiptuneError(f"reference_images is {self.reference_images!r}, it must be 2 or more")
 
 
 @dataclass(frozen=True)
 class Result:
-    """What was measured: block values per metric, measured NFE, hash of the record and of the sampling run."""
+    """What was measured: block values per metric, measured NFE, hashes of record and sampling run."""
 
     record: str
     run: str
@@ -123,12 +130,16 @@ class Bench:
             "numerics": NUMERICS,
             "sampling": measurement.settings.resolved(),
             "seeds": [list(bounds) for bounds in measurement.blocks.bounds],
-            "reference": {"dataset": measurement.dataset, "split": "reference", "images": measurement.reference_images},
+            "reference": {
+                "dataset": measurement.dataset,
+                "split": "reference",
+                "images": measurement.reference_images,
+            },
             "metrics": sorted(measurement.metrics),
         }
 
     def sample(self, measurements: Sequence[Measurement]) -> float | None:
-        """Compute the missing chunks of all measurements; returns images per second, None if nothing was missing."""
+        """Compute the missing chunks of all measurements; returns images per second, None if none was missing."""
         tasks: dict[tuple[str, int], SampleChunk] = {}
         for measurement in measurements:
             run = measurement.settings.open(self.store)
@@ -141,7 +152,8 @@ class Bench:
             self.store.check_writable()
             started = time.perf_counter()
             done = (len(mine) - len(missing)) * CHUNK
-            with Progress(len(mine) * CHUNK, label=self.label, initial=done, silent=not world().is_main) as progress:
+            silent = not world().is_main
+            with Progress(len(mine) * CHUNK, label=self.label, initial=done, silent=silent) as progress:
                 self.workers.run(missing, lambda task: progress.advance(CHUNK))
             rate = len(missing) * CHUNK / (time.perf_counter() - started)
         barrier()
@@ -154,7 +166,8 @@ class Bench:
         reference = self.reference(measurement)
         blocks = samples.features.blocks(measurement.blocks.count)
         values = {
-            name: [get_metric(name).compute(block, reference) for block in blocks] for name in sorted(measurement.metrics)
+            name: [get_metric(name).compute(block, reference) for block in blocks]
+            for name in sorted(measurement.metrics)
         }
         return {
             "run": run.id,
@@ -167,7 +180,9 @@ class Bench:
 
     def result(self, identity: str, record: dict[str, Any] | None) -> Result:
         if record is None:
-            raise SkiptuneError(f"record {identity} was not written by the first process; look at its messages")
+            raise SkiptuneError(
+                f"record {identity} was not written by the first process; look at its messages"
+            )
         return Result(
             record=identity,
             run=record["run"],
@@ -214,7 +229,8 @@ class Bench:
     def floor(self, measurement: Measurement) -> Result:
         """Real against real at the same number of images: what a perfect model would reach.
 
-        Blocks of real images that are not in the reference; of a finite data set, blocks drawn from it with replacement.
+        Blocks of real images that are not in the reference; of a finite data set, blocks drawn from it with
+        replacement.
         """
         size = load_dataset(measurement.dataset).size("reference")
         identity = {**self.identity(measurement), "kind": "floor", "metrics": ["fid"]}

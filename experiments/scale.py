@@ -32,7 +32,7 @@ class Role:
 
 @dataclass(frozen=True)
 class Scale:
-    """A scale: roles, the seeds on which rho is selected and those on which results are reported, sampler defaults."""
+    """Roles, the seeds on which rho is selected and those on which results are reported, sampler defaults."""
 
     name: str
     roles: Mapping[str, Role]
@@ -47,24 +47,35 @@ class Scale:
     def role(self, name: str) -> Role:
         """The role of that name. Raises SkiptuneError, listing the known ones, if the scale has none."""
         if name not in self.roles:
-            raise SkiptuneError(f"scale {self.name} gives nobody the role {name!r}; roles: {', '.join(self.roles)}")
+            raise SkiptuneError(
+                f"scale {self.name} gives nobody the role {name!r}; roles: {', '.join(self.roles)}"
+            )
         return self.roles[name]
 
     def sampler(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Sampler settings of a row over the defaults of ``configs/sampler``."""
         if settings["name"] not in self.samplers:
-            raise SkiptuneError(f"no configuration for sampler {settings['name']!r}; there are {', '.join(self.samplers)}")
+            raise SkiptuneError(
+                f"no configuration for sampler {settings['name']!r}; there are {', '.join(self.samplers)}"
+            )
         return {**self.samplers[settings["name"]], **settings}
 
     def measurement(
-        self, role_name: str, sampler: Mapping[str, Any], intervention: Mapping[str, Any], blocks: SeedBlocks, metrics: tuple[str, ...]
+        self,
+        role_name: str,
+        sampler: Mapping[str, Any],
+        intervention: Mapping[str, Any],
+        blocks: SeedBlocks,
+        metrics: tuple[str, ...],
     ) -> Measurement:
         """The measurement of one condition. Raises SkiptuneError if a file that it needs is missing."""
         role = self.role(role_name)
         model = resolve_model(role.model, self.checkpoints)
         if role.features["kind"] != "desk":
             path = self.checkpoints / role.features["file"]
-            raise SkiptuneError(f"feature extractor {role.features['name']} ({path}) is not available in this version")
+            raise SkiptuneError(
+                f"feature extractor {role.features['name']} ({path}) is not available in this version"
+            )
         features = role.features["name"]
         settings = SamplingSettings(
             model=model,
@@ -86,7 +97,9 @@ def parse_scale(
     roles = {name: Role(**role) for name, role in scale["roles"].items()}
     select, report = (SeedBlocks(**scale["seeds"][key]) for key in ("select", "report"))
     if max(select.seeds.start, report.seeds.start) < min(select.seeds.stop, report.seeds.stop):
-        raise SkiptuneError("seeds.select and seeds.report overlap: what is selected on seeds cannot be reported on them")
+        raise SkiptuneError(
+            "seeds.select and seeds.report overlap: what is selected on seeds cannot be reported on them"
+        )
     return Scale(
         name=scale["name"],
         roles=roles,

@@ -1,6 +1,6 @@
-"""Benchmarks: ``python scripts/benchmark.py sampling [edm_repo=DIR] [device=cpu] [images=500] [repeats=5] [full_size=true]``.
+"""Benchmarks: ``python scripts/benchmark.py sampling [SETTING=VALUE ...]``.
 
-``edm_repo`` is your own checkout of NVlabs/edm. Results go to ``results/benchmarks/``.
+Settings: ``edm_repo=DIR device=auto images=500 repeats=5 full_size=true results=results``; ``edm_repo`` is your own checkout of NVlabs/edm. Results go to ``results/benchmarks/``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,14 @@ from skiptune.errors import SkiptuneError
 from skiptune.runtime.files import write_atomic
 from skiptune.runtime.provenance import device
 
-DEFAULTS = {"edm_repo": "", "device": "auto", "images": "500", "repeats": "5", "full_size": "true", "results": "results"}
+DEFAULTS = {
+    "edm_repo": "",
+    "device": "auto",
+    "images": "500",
+    "repeats": "5",
+    "full_size": "true",
+    "results": "results",
+}
 
 
 def main(arguments: list[str]) -> None:

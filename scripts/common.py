@@ -5,15 +5,22 @@ from __future__ import annotations
 import atexit
 import contextlib
 import functools
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hydra
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the repository root, for a run without installation
+# The repository root, for a run without installation.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from experiments.measurement import Bench  # noqa: E402
 from skiptune.errors import SkiptuneError  # noqa: E402
@@ -24,6 +31,7 @@ from skiptune.runtime.tracking import Tracker, default_tracker, make_tracker  # 
 from skiptune.runtime.workers import Workers, default_workers  # noqa: E402
 
 CONFIGS = str(Path(__file__).resolve().parent.parent / "configs")
+USER_ERROR, INTERRUPTED = 2, 130  # exit codes
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
@@ -40,21 +48,57 @@ def plain(config: DictConfig) -> dict[str, Any]:
     return values  # type: ignore[return-value]
 
 
-def command(function: Callable[[dict[str, Any]], None]) -> Callable[[DictConfig], None]:
-    """A Hydra task around ``function(plain configuration)``: a user error is one line on stderr and exit code 2."""
+def command(name: str) -> Callable[[Callable[[dict[str, Any]], None]], Callable[[], None]]:
+    """Make ``function(plain configuration)`` the program of ``configs/<name>.yaml``.
 
-    @functools.wraps(function)
-    def task(config: DictConfig) -> None:
-        try:
-            function(plain(config))
-        except SkiptuneError as error:
-            print(f"error: {error}", file=sys.stderr, flush=True)
-            raise SystemExit(2) from None
-        except KeyboardInterrupt:
-            print("stopped; what was computed is kept, the same command goes on from there", file=sys.stderr)
-            raise SystemExit(130) from None
+    A user error is one line on stderr and exit code 2. In a sweep the other jobs still run first.
+    """
 
-    return task
+    def decorate(function: Callable[[dict[str, Any]], None]) -> Callable[[], None]:
+        failed = False
+
+        @functools.wraps(function)
+        def job(config: DictConfig) -> None:
+            nonlocal failed
+            try:
+                function(plain(config))
+            except (SkiptuneError, OSError) as error:
+                sweep = HydraConfig.get().mode == RunMode.MULTIRUN
+                complain(f"{error} (job {' '.join(HydraConfig.get().overrides.task)})" if sweep else error)
+                # Under torchrun a job given up by one rank only would leave the others waiting.
+                if not sweep or world().size > 1:
+                    raise SystemExit(USER_ERROR) from None
+                failed = True
+
+        program = hydra.main(version_base="1.3", config_path=CONFIGS, config_name=name)(job)
+
+        @functools.wraps(function)
+        def main() -> None:
+            # Hydra then leaves its errors to us instead of printing a page.
+            os.environ["HYDRA_FULL_ERROR"] = "1"
+            try:
+                program()
+            except (HydraException, OmegaConfBaseException, OSError) as error:
+                complain(error)
+                raise SystemExit(USER_ERROR) from None
+            except KeyboardInterrupt:
+                complain("stopped; what was computed is kept, the same command goes on from there", "")
+                raise SystemExit(INTERRUPTED) from None
+            if failed:
+                raise SystemExit(USER_ERROR)
+
+        return main
+
+    return decorate
+
+
+def complain(error: object, prefix: str = "error: ") -> None:
+    """One line on stderr. Of Hydra's pages only what is wrong and what can be chosen is kept."""
+    text = str(error).split("Config search path:")[0]
+    cause = error.__cause__ if isinstance(error, HydraException) else None
+    if isinstance(cause, OmegaConfBaseException):
+        text = f"{text}: {str(cause).splitlines()[0]}"
+    print(prefix + " ".join(text.split()), file=sys.stderr, flush=True)
 
 
 def open_tracker(settings: dict[str, Any], run_id: str, config: dict[str, Any], folder: Path) -> Tracker:
@@ -75,11 +119,13 @@ def open_tracker(settings: dict[str, Any], run_id: str, config: dict[str, Any], 
 def make_bench(config: dict[str, Any]) -> Iterator[Bench]:
     """Run store, device and workers of a configuration; the pool is kept for the other jobs of a sweep."""
     chosen = device(config["device"])
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)  # under torchrun every process has a GPU of its own
     count = config["workers"]
     if count == "auto":
         # Under torchrun every process is one worker; a GPU is driven by one process.
         count = 1 if world().size > 1 or chosen.type == "cuda" else default_workers()
-    if not isinstance(count, int):
+    if type(count) is not int:
         raise SkiptuneError(f"workers is {count!r}; give a number or auto")
     yield Bench(RunStore(config["outputs"]), pool(count), chosen.type)
 

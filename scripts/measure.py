@@ -6,8 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import hydra
-from common import CONFIGS, command, make_bench, open_tracker
+from common import command, make_bench, open_tracker
 
 from experiments.measurement import Measurement, SeedBlocks
 from skiptune.checkpoints.models import resolve_model
@@ -16,8 +15,7 @@ from skiptune.runtime.distributed import world
 from skiptune.runtime.sampling import SamplingSettings
 
 
-@hydra.main(version_base="1.3", config_path=CONFIGS, config_name="measure")
-@command
+@command("measure")
 def main(config: dict[str, Any]) -> None:
     model = config["model"]
     with make_bench(config) as bench:
@@ -32,10 +30,16 @@ def main(config: dict[str, Any]) -> None:
             noise_device=config["noise_device"],
         )
         measurement = Measurement(
-            settings, SeedBlocks(**config["seeds"]), model["dataset"], config["reference_images"], tuple(config["metrics"])
+            settings,
+            SeedBlocks(**config["seeds"]),
+            model["dataset"],
+            config["reference_images"],
+            metric_names(config["metrics"]),
         )
         identity = bench.store.open(bench.identity(measurement)).id
-        tracker = open_tracker(config["tracker"], identity, config, Path(config["outputs"])) if world().is_main else None
+        tracker = None
+        if world().is_main:
+            tracker = open_tracker(config["tracker"], identity, config, Path(config["outputs"]))
         bench.label = f"{model['name']} {config['sampler']['name']}"
         (result,) = bench.measure([measurement])
         floor = bench.floor(measurement) if "fid" in measurement.metrics else None
@@ -49,7 +53,9 @@ def main(config: dict[str, Any]) -> None:
         "sampler": dict(settings.resolved()["sampler"]),
         "intervention": settings.resolved()["intervention"],
         "nfe": result.nfe,
-        "values": {name: {"value": v.value, "low": v.low, "high": v.high, "n": v.n} for name, v in values.items()},
+        "values": {
+            name: {"value": v.value, "low": v.low, "high": v.high, "n": v.n} for name, v in values.items()
+        },
         "images": len(measurement.blocks.seeds),
         "images_per_second": result.images_per_second,
     }
@@ -59,6 +65,11 @@ def main(config: dict[str, Any]) -> None:
     tracker.summary({"nfe": result.nfe, **{name: value.value for name, value in values.items()}})
     tracker.finish()
     print(json.dumps(summary), flush=True)
+
+
+def metric_names(metrics: str | list[str]) -> tuple[str, ...]:
+    """``metrics=fid`` and ``metrics=[fid]`` mean the same."""
+    return (metrics,) if isinstance(metrics, str) else tuple(metrics)
 
 
 if __name__ == "__main__":

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from pathlib import Path
 from typing import Any
 
-import hydra
-from common import CONFIGS, command, make_bench, open_tracker
+from common import CONFIGS, USER_ERROR, command, complain, make_bench, open_tracker
 
 from experiments.cost import dry_run
 from experiments.registry import get_experiment
@@ -18,11 +18,11 @@ from experiments.tables.config import parse_table
 from experiments.tables.render import render_text
 from experiments.tables.write import table_folder
 from skiptune.runtime.distributed import world
+from skiptune.runtime.files import write_atomic
 from skiptune.runtime.store import run_id
 
 
-@hydra.main(version_base="1.3", config_path=CONFIGS, config_name="reproduce")
-@command
+@command("reproduce")
 def main(config: dict[str, Any]) -> None:
     table = parse_table(config["table"], "table")
     with make_bench(config) as bench:
@@ -31,13 +31,16 @@ def main(config: dict[str, Any]) -> None:
             print(dry_run(table, scale))
             return
         results = Path(config["results"])
+        folder = table_folder(results, scale.name, table.paper)
+        tracker = None
+        if world().is_main:
+            # Whatever is wrong with these is said before hours of work, not after them.
+            check_writable(folder)
+            identity = run_id({"table": config["table"], "scale": config["scale"]})
+            tracker = open_tracker(config["tracker"], identity, config, Path(config["outputs"]))
         result = get_experiment(table.experiment)(table, scale, bench, results)
-    if not world().is_main:
+    if tracker is None:
         return
-    folder = table_folder(results, scale.name, table.paper)
-    tracker = open_tracker(
-        config["tracker"], run_id({"table": config["table"], "scale": config["scale"]}), config, Path(config["outputs"])
-    )
     for row in result.rows:
         tracker.summary({f"{row.label}/{name}": value.value for name, value in row.values.items()})
     for picture in sorted(folder.glob(f"{table.name}_*.png")):
@@ -48,6 +51,13 @@ def main(config: dict[str, Any]) -> None:
         print(f"wrote {path}")
 
 
+def check_writable(folder: Path) -> None:
+    """Raises SkiptuneError if no file can be written there."""
+    probe = folder / f".probe-{os.getpid()}"
+    write_atomic(probe, b"")
+    probe.unlink(missing_ok=True)
+
+
 def normalised(arguments: list[str]) -> list[str]:
     """``table=skip_tuning/2`` as ``table=skip_tuning/02``; an unknown table ends here with one line."""
     for i, argument in enumerate(arguments):
@@ -56,8 +66,8 @@ def normalised(arguments: list[str]) -> list[str]:
             folder = Path(CONFIGS) / "table" / paper
             if not (folder / f"{number}.yaml").is_file():
                 known = ", ".join(path.stem.lstrip("0") for path in sorted(folder.glob("*.yaml"))) or "none"
-                print(f"error: there is no table {match[2]} of {paper} yet; tables of this paper: {known}", file=sys.stderr)
-                raise SystemExit(2)
+                complain(f"there is no table {match[2]} of {paper} yet; tables of this paper: {known}")
+                raise SystemExit(USER_ERROR)
             arguments[i] = f"table={paper}/{number}"
     return arguments
 

@@ -48,7 +48,7 @@ HEADER = ("case", "outputs", "largest / tolerance", "tensor", "result")
 
 def row(*cells: str) -> str:
     """One line of the table."""
-    return "{:<24} {:>7}  {:>19}  {:<28} {}".format(*cells).rstrip()
+    return "{:<24} {:>7}  {:>19}  {:<36} {}".format(*cells).rstrip()
 
 
 def as_row(report: CaseReport) -> str:

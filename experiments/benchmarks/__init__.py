@@ -1,1 +1,1 @@
-"""Speed, always as a ratio on the same work, weights and machine within one run; median of several repeats."""
+"""Speed, always as a ratio on the same work, weights and machine within one run; median of repeats."""

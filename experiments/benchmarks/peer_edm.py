@@ -15,14 +15,18 @@ from skiptune.denoisers import Denoiser
 from skiptune.errors import SkiptuneError
 
 
-def official_sampler(repository: Path, kwargs: dict[str, Any], denoiser: Denoiser) -> Callable[[Tensor, Tensor | None, int], Tensor]:
-    """``f(latents, one-hot labels, steps) -> images``: Heun as in ``generate.py``, on the same weights and device.
+def official_sampler(
+    repository: Path, kwargs: dict[str, Any], denoiser: Denoiser
+) -> Callable[[Tensor, Tensor | None, int], Tensor]:
+    """``f(latents, one-hot labels, steps) -> images``: Heun as in ``generate.py``, on equal weights and device.
 
     Raises:
         SkiptuneError: ``repository`` is no checkout of NVlabs/edm.
     """
     if not (repository / "generate.py").is_file() or not (repository / "training" / "networks.py").is_file():
-        raise SkiptuneError(f"{repository} is no checkout of NVlabs/edm (no generate.py or training/networks.py there)")
+        raise SkiptuneError(
+            f"{repository} is no checkout of NVlabs/edm (no generate.py or training/networks.py there)"
+        )
     sys.path.insert(0, str(repository))
     try:
         networks = importlib.import_module("training.networks")

@@ -23,7 +23,10 @@ from skiptune.runtime.sampling import cached_model, sample_images
 from skiptune.runtime.workers import Workers, default_workers, one_thread
 from skiptune.samplers import initial_noise, make_sampler, sample
 
-SAMPLERS: dict[str, dict[str, Any]] = {"heun": {"name": "heun", "steps": 5}, "unipc": {"name": "unipc", "steps": 9, "grid": "log_snr"}}
+SAMPLERS: dict[str, dict[str, Any]] = {
+    "heun": {"name": "heun", "steps": 5},
+    "unipc": {"name": "unipc", "steps": 9, "grid": "log_snr"},
+}
 TUNED = {"name": "skip_tuning", "rho_bottom": 0.7}
 UNTOUCHED = {"name": "none"}
 EDM_BATCH = 64  # the default of EDM's generate.py
@@ -51,18 +54,27 @@ class SampleBatches:
             torch.cuda.synchronize()
 
 
-def benchmark_desk(model: ModelRef, device: str, images: int, repeats: int, edm_repo: Path | None) -> dict[str, Any]:
+def benchmark_desk(
+    model: ModelRef, device: str, images: int, repeats: int, edm_repo: Path | None
+) -> dict[str, Any]:
     """Desk network, the whole machine: our workers against EDM's one process with all threads."""
     workers = 1 if device == "cuda" else default_workers()
     micro_batch = images // workers if device == "cuda" else 125
     denoiser = cached_model(model, device)
     share = images // workers
-    report: dict[str, Any] = {"model": model.name, "images": images, "workers": workers, "micro_batch": micro_batch}
+    report: dict[str, Any] = {
+        "model": model.name,
+        "images": images,
+        "workers": workers,
+        "micro_batch": micro_batch,
+    }
     with Workers(workers) as pool:
 
         def ours(sampler: str, intervention: str) -> Callable[[], object]:
             tasks = [
-                SampleBatches(model, sampler, intervention, range(i * share, (i + 1) * share), micro_batch, device)
+                SampleBatches(
+                    model, sampler, intervention, range(i * share, (i + 1) * share), micro_batch, device
+                )
                 for i in range(workers)
             ]
             return lambda: pool.run(tasks)
@@ -79,10 +91,14 @@ def benchmark_desk(model: ModelRef, device: str, images: int, repeats: int, edm_
     return report
 
 
-def official_batches(run: Callable[[Tensor, Tensor | None, int], Tensor], denoiser: Denoiser, images: int) -> None:
+def official_batches(
+    run: Callable[[Tensor, Tensor | None, int], Tensor], denoiser: Denoiser, images: int
+) -> None:
     """EDM's work for the same seeds and labels, in its own batch size."""
     for start in range(0, images, EDM_BATCH):
-        noise, labels = initial_noise(range(start, min(start + EDM_BATCH, images)), denoiser.image_shape, denoiser.num_classes)
+        noise, labels = initial_noise(
+            range(start, min(start + EDM_BATCH, images)), denoiser.image_shape, denoiser.num_classes
+        )
         device = next(denoiser.parameters()).device
         condition = None if labels is None else F.one_hot(labels, denoiser.num_classes).float().to(device)
         run(noise.to(device), condition, SAMPLERS["heun"]["steps"])
@@ -91,7 +107,7 @@ def official_batches(run: Callable[[Tensor, Tensor | None, int], Tensor], denois
 
 
 def benchmark_hooks(denoiser: Denoiser, device: str, repeats: int) -> dict[str, Any]:
-    """Cost of the attached hooks on one thread: time without over time with Skip-Tuning, many short paired repeats."""
+    """Cost of the attached hooks on one thread: time without over time with Skip-Tuning, short paired repeats."""
 
     def run(sampler: str, intervention: dict[str, Any]) -> Callable[[], object]:
         made = make_sampler(**SAMPLERS[sampler])
@@ -104,20 +120,24 @@ def benchmark_hooks(denoiser: Denoiser, device: str, repeats: int) -> dict[str, 
 
         return work
 
-    contestants = {f"{s} {n}": run(s, i) for s in SAMPLERS for n, i in (("untouched", UNTOUCHED), ("tuned", TUNED))}
+    contestants = {
+        f"{s} {n}": run(s, i) for s in SAMPLERS for n, i in (("untouched", UNTOUCHED), ("tuned", TUNED))
+    }
     with one_thread():
         timings = alternate(contestants, 125, 5 * repeats)
     return {s: {"tuned_against_untouched": timings.ratio(f"{s} tuned", f"{s} untouched")} for s in SAMPLERS}
 
 
-def benchmark_full_size(kwargs: dict[str, Any], device: str, repeats: int, edm_repo: Path | None) -> dict[str, Any]:
+def benchmark_full_size(
+    kwargs: dict[str, Any], device: str, repeats: int, edm_repo: Path | None
+) -> dict[str, Any]:
     """The ImageNet-64 ADM network with random weights, one process with all threads, few images and steps."""
     torch.manual_seed(0)
     denoiser = build_denoiser({"class": "EDMPrecond", "kwargs": kwargs}).eval().requires_grad_(False)
     for parameter in denoiser.parameters():
         if not parameter.any():  # zero-initialised layers would be no real work for a clever kernel
             parameter.normal_(std=0.02)
-    denoiser = denoiser.to(device, memory_format=torch.channels_last)
+    denoiser = denoiser.to(device).to(memory_format=torch.channels_last)
     images, steps = (64, 5) if device == "cuda" else (2, 2)
     noise, labels = initial_noise(range(images), denoiser.image_shape, denoiser.num_classes)
     assert labels is not None
@@ -157,7 +177,12 @@ def benchmark_full_size(kwargs: dict[str, Any], device: str, repeats: int, edm_r
 
 
 def benchmark_sampling(
-    model: ModelRef, full_size: dict[str, Any] | None, device: str, images: int, repeats: int, edm_repo: Path | None
+    model: ModelRef,
+    full_size: dict[str, Any] | None,
+    device: str,
+    images: int,
+    repeats: int,
+    edm_repo: Path | None,
 ) -> dict[str, Any]:
     """Both sizes, as a plain report with its provenance."""
     report: dict[str, Any] = {"repeats": repeats, "provenance": provenance(device)}
@@ -173,8 +198,8 @@ def render_sampling(report: dict[str, Any]) -> str:
     lines = [
         "# Sampling speed",
         "",
-        f"Device: {where['device']}; torch {where['packages'].get('torch')}; commit {where['commit'][:12]}; median of "
-        f"{report['repeats']} alternating repeats [lowest, highest].",
+        f"Device: {where['device']}; torch {where['packages'].get('torch')}; commit {where['commit'][:12]}; "
+        f"median of {report['repeats']} alternating repeats [lowest, highest].",
         "",
         "| what | images/s | ratio |",
         "| --- | ---: | ---: |",
@@ -186,16 +211,21 @@ def render_sampling(report: dict[str, Any]) -> str:
         for name, rate in part["images_per_second"].items():
             lines.append(f"| {title}: {name} | {rate:g} | |")
         if "heun_against_edm" in part:
-            lines.append(f"| {title}: Heun against NVlabs/edm, same weights | | {spread(part['heun_against_edm'])} |")
+            lines.append(
+                f"| {title}: Heun against NVlabs/edm, same weights | | {spread(part['heun_against_edm'])} |"
+            )
         for name, hook in part.get("hooks", {}).items():
-            lines.append(f"| {title}: {name} with Skip-Tuning against without, one thread | | {spread(hook['tuned_against_untouched'])} |")
+            ratio = spread(hook["tuned_against_untouched"])
+            lines.append(f"| {title}: {name} with Skip-Tuning against without, one thread | | {ratio} |")
         if "tuned_against_untouched" in part:
-            lines.append(f"| {title}: with Skip-Tuning against without | | {spread(part['tuned_against_untouched'])} |")
+            lines.append(
+                f"| {title}: with Skip-Tuning against without | | {spread(part['tuned_against_untouched'])} |"
+            )
     desk = report["desk"]
     lines += [
         "",
-        f"Desk: {desk['model']}, {desk['images']} images, {desk['workers']} workers of one thread, micro-batch {desk['micro_batch']}; "
-        f"NVlabs/edm runs in one process with all threads and its default batch of {EDM_BATCH}.",
+        f"Desk: {desk['model']}, {desk['images']} images, {desk['workers']} workers of one thread, "
+        f"micro-batch {desk['micro_batch']}; NVlabs/edm runs in one process with all threads and its default batch of {EDM_BATCH}.",
     ]
     return "\n".join(lines) + "\n"
 

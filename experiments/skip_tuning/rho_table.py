@@ -1,4 +1,7 @@
-"""Tables that compare FID with and without Skip-Tuning (Tables 2, 4, 6): rho selected on some seeds, reported on others."""
+"""Tables that compare FID with and without Skip-Tuning (Tables 2, 4, 6).
+
+A tuned rho is selected on some seeds and reported on others.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,11 @@ from experiments.tables.results import Provenance, RowResult, TableResult, floor
 from experiments.tables.verdicts import Evidence, judge
 from experiments.tables.write import table_folder, write_table
 from skiptune.data import load_dataset
+from skiptune.errors import SkiptuneError
 from skiptune.runtime.distributed import world
 from skiptune.runtime.provenance import provenance
 
-BASELINE = {"name": "none"}
+TITLES = {"heun": "Heun", "unipc": "UniPC", "euler": "Euler"}
 
 
 def make_table(config: TableConfig, scale: Scale, bench: Bench, results: Path) -> TableResult:
@@ -25,7 +29,9 @@ def make_table(config: TableConfig, scale: Scale, bench: Bench, results: Path) -
     started, origin = time.monotonic(), provenance(scale.device)
     rows = config.rows_at(scale.name)
     curves = select_rho(config, scale, bench) if config.tuning else {}
-    selected = {id: min((p for p in points if p.rho < 1), key=lambda p: p.value).rho for id, points in curves.items()}
+    selected = {
+        id: min((p for p in points if p.rho < 1), key=lambda p: p.value).rho for id, points in curves.items()
+    }
 
     bench.label = "report seeds"
     measurements = {row.id: condition(row, scale, selected.get(row.id)) for row in rows}
@@ -71,8 +77,10 @@ def select_rho(config: TableConfig, scale: Scale, bench: Bench) -> dict[str, tup
     bench.label = "selection seeds"
     points = []
     for row in config.rows_at(scale.name):
-        for rho in (*config.tuning.grids.get(row.id, ()), 1.0) if row.tuned else ():
-            wanted = scale.measurement(row.role, row.sampler, row.resolved(rho), scale.select, (config.tuning.metric,))
+        for rho in dict.fromkeys((*grid_below_one(config, row), 1.0)) if row.tuned else ():
+            wanted = scale.measurement(
+                row.role, row.sampler, row.resolved(rho), scale.select, (config.tuning.metric,)
+            )
             points.append((row.id, rho, wanted))
     found = bench.measure([wanted for _, _, wanted in points])
     curves: dict[str, list[RhoPoint]] = {}
@@ -80,6 +88,15 @@ def select_rho(config: TableConfig, scale: Scale, bench: Bench) -> dict[str, tup
         value = result.value(config.tuning.metric)
         curves.setdefault(id, []).append(RhoPoint(rho, value.value, value.low, value.high))
     return {id: tuple(curve) for id, curve in curves.items()}
+
+
+def grid_below_one(config: TableConfig, row: RowConfig) -> tuple[float, ...]:
+    """The values of rho to choose among. Raises SkiptuneError if none is below 1, the untouched network."""
+    assert config.tuning is not None
+    grid = tuple(rho for rho in config.tuning.grids[row.id] if rho != 1)
+    if not grid:
+        raise SkiptuneError(f"tuning.grids.{row.id} has no value below 1; give at least one")
+    return grid
 
 
 def row_result(row: RowConfig, scale: Scale, rho: float | None, measured: Result) -> RowResult:
@@ -116,11 +133,17 @@ def draw_curves(
                 report.append(RhoPoint(rho, value.value, value.low, value.high))
                 if other.arm == "paper":
                     paper_rho = rho
-        title = f"{str(row.sampler['name']).replace('heun', 'Heun').replace('unipc', 'UniPC')}, {measured[id].nfe} NFE"
-        drawn.append(RhoCurve(title, points, tuple(sorted(report, key=lambda p: p.rho)), selected[id], paper_rho))
+        sampler = str(row.sampler["name"])
+        title = f"{TITLES.get(sampler, sampler)}, {measured[id].nfe} NFE"
+        drawn.append(
+            RhoCurve(title, points, tuple(sorted(report, key=lambda p: p.rho)), selected[id], paper_rho)
+        )
     name = f"{config.name}_rho.png"
     rho_curve(folder / name, drawn)
-    return name, "FID against ρ at the bottom for each sampler; the ρ of the selected row was chosen on other seeds."
+    return (
+        name,
+        "FID against ρ at the bottom for each sampler; the ρ of the selected row was chosen on other seeds.",
+    )
 
 
 def draw_samples(
@@ -140,7 +163,11 @@ def draw_samples(
     baseline, tuned = (bench.samples(measurements[id]) for id in (row.baseline, row.id))
     names = getattr(load_dataset(scale.role(row.role).model["dataset"]), "class_names", None)
     shown = 32
-    labels = [] if names is None or tuned.image_labels is None else [names[i] for i in tuned.image_labels[:shown].tolist()]
+    labels = (
+        []
+        if names is None or tuned.image_labels is None
+        else [names[i] for i in tuned.image_labels[:shown].tolist()]
+    )
     name = f"{config.name}_samples.png"
     sample_grid(folder / name, baseline.images[:shown], tuned.images[:shown], labels)
     return name, f"Samples from equal seeds: {config.row(row.baseline).label} | {row.label}."

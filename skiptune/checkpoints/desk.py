@@ -1,7 +1,7 @@
 """Desk models: small networks trained by this project and shipped with their training record.
 
-``<name>.safetensors`` holds float16 weights and, in its header, how to build the network; ``<name>.json`` is the record
-(settings, seed, commit, loss curve, duration, sha256).
+``<name>.safetensors`` holds float16 weights and, in its header, how to build the network; ``<name>.json`` is
+the record (settings, seed, commit, loss curve, duration, sha256).
 """
 
 from __future__ import annotations
@@ -47,13 +47,27 @@ def build_denoiser(description: dict[str, Any]) -> Denoiser:
 
 
 def save_desk_denoiser(
-    name: str, description: dict[str, Any], state: dict[str, Tensor], record: dict[str, Any], folder: Path = DESK_FOLDER
+    name: str,
+    description: dict[str, Any],
+    state: dict[str, Tensor],
+    record: dict[str, Any],
+    folder: Path = DESK_FOLDER,
 ) -> Path:
-    """Write weights (parameters as float16, buffers as they are) and record; returns the path of the weights."""
-    tensors = {
-        key: (value.to(torch.float16) if value.is_floating_point() and "resample_filter" not in key else value).contiguous()
-        for key, value in state.items()
-    }
+    """Write weights (parameters as float16, buffers as they are) and record; returns the path of the weights.
+
+    Raises:
+        SkiptuneError: weights of another network, or with values that float16 does not hold.
+    """
+    denoiser = build_denoiser(description)
+    if state.keys() != denoiser.state_dict().keys():
+        raise SkiptuneError(
+            f"the weights are not those of the network described for {name}; nothing is written"
+        )
+    tensors = {key: value.contiguous() for key, value in state.items()}
+    for key, _ in denoiser.named_parameters():
+        tensors[key] = tensors[key].to(torch.float16)
+        if not tensors[key].isfinite().all():
+            raise SkiptuneError(f"{key} of {name} is not finite or too large for float16; train it again")
     content = save(tensors, metadata={"denoiser": json.dumps(description)})
     path = folder / f"{name}.safetensors"
     write_atomic(path, content)
@@ -67,20 +81,21 @@ def load_desk_denoiser(name: str, folder: Path = DESK_FOLDER) -> LoadedDenoiser:
     """The shipped denoiser of that name, checked against the sha256 of its record.
 
     Raises:
-        SkiptuneError: no such model, damaged file, or a hash that differs from the record.
+        SkiptuneError: no such model, damaged file, or a sha256 that differs from the record.
     """
     path, record = folder / f"{name}.safetensors", folder / f"{name}.json"
     if not (path.is_file() and record.is_file()):
         raise SkiptuneError(f"no desk model {name!r} in {folder}: expected {path.name} and {record.name}")
     sha256 = file_digest(path)
     if sha256 != read_json(record).get("sha256"):
-        raise SkiptuneError(f"{path} does not have the sha256 of its record {record.name}; restore both together")
+        raise SkiptuneError(f"{path} has not the sha256 of its record {record.name}; restore both together")
     try:
         with safe_open(path, "pt") as file:
             description = json.loads(file.metadata()["denoiser"])
             state = {key: file.get_tensor(key).to(torch.float32) for key in file.keys()}  # noqa: SIM118 (not a mapping)
         denoiser = build_denoiser(description)
         denoiser.load_state_dict(state)
-    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise SkiptuneError(f"{path} holds no desk denoiser ({str(error).splitlines()[0]}); train it again") from error
+    except (SafetensorError, AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise SkiptuneError(f"{path} holds no desk denoiser ({reason}); train it again") from error
     return LoadedDenoiser(denoiser.eval().requires_grad_(False), sha256)

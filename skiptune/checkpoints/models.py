@@ -57,7 +57,9 @@ def resolve_model(model: Mapping[str, Any], checkpoints: Path) -> ModelRef:
     sha256 = file_digest(path)
     expected = model.get("sha256")
     if expected and sha256 != expected:
-        raise SkiptuneError(f"{path} has sha256 {sha256[:12]}, expected {expected[:12]}: the download is damaged; get it again")
+        raise SkiptuneError(
+            f"{path} has sha256 {sha256[:12]}, expected {expected[:12]}: it is damaged; get it again"
+        )
     return ModelRef(model["name"], model["kind"], description, path, sha256)
 
 
@@ -74,12 +76,13 @@ def load_model(model: ModelRef) -> Denoiser:
         return loaded.denoiser
     if model.path.suffix != ".safetensors":
         raise SkiptuneError(
-            f"{model.path} is a pickle, which can run code when it is read; this version loads safetensors files only"
+            f"{model.path} is a pickle, which can run code when it is read; "
+            "this version loads safetensors files only"
         )
     denoiser = build_denoiser(json.loads(model.description))
     try:
-        state = {key: value.float() if value.is_floating_point() else value for key, value in load_file(model.path).items()}
-        denoiser.load_state_dict(state)
+        state = load_file(model.path)
+        denoiser.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
     except (SafetensorError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise SkiptuneError(f"{model.path} does not fit model {model.name}: {reason}") from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from torch import Tensor
@@ -18,11 +18,11 @@ class Dataset(Protocol):
     num_classes: int
 
     def batch(self, seeds: Sequence[int], split: str) -> tuple[Tensor, Tensor]:
-        """uint8 images ``[N, C, H, W]`` and int64 labels ``[N]``."""
+        """uint8 images ``[N, C, H, W]`` and int64 labels ``[N]``; SkiptuneError: unknown split."""
         ...
 
     def size(self, split: str) -> int:
-        """Number of different images in a split."""
+        """Number of different images in a split; SkiptuneError: unknown split."""
         ...
 
 
@@ -30,12 +30,12 @@ def load_dataset(name: str) -> Dataset:
     """The data set of that name.
 
     Raises:
-        SkiptuneError: unknown name.
+        SkiptuneError: unknown name, or this machine makes other pixels than the ones the results rest on.
     """
     from skiptune.data.digits import Digits
-    from skiptune.data.glyphs import Glyphs
+    from skiptune.data.glyphs import verified_glyphs
 
-    datasets: dict[str, type[Dataset]] = {"glyphs": Glyphs, "digits": Digits}
+    datasets: dict[str, Callable[[], Dataset]] = {"glyphs": verified_glyphs, "digits": Digits}
     if name not in datasets:
         raise SkiptuneError(f"unknown data set {name!r}; choose one of {', '.join(datasets)}")
     return datasets[name]()

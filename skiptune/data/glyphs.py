@@ -1,7 +1,7 @@
 """``glyphs``: 16x16 colour letters A-Z, rendered endlessly from the fonts that matplotlib ships.
 
-Image *i* of a split is a function of ``(split, i)`` alone: face, letter, colours, affine map and background gradient are
-drawn from a generator seeded with them. Splits never share a seed.
+Image *i* of a split is a function of ``(split, i)`` alone: face, letter, colours, affine map and background
+gradient are drawn from a generator seeded with them. Splits never share a seed.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import string
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import matplotlib
@@ -32,7 +32,7 @@ CANVAS = 64  # the letter is drawn and transformed at four times the final resol
 MIN_CONTRAST = 0.35  # luminance difference between letter and background, in [0, 1]
 SPLITS = {"train": 0, "reference": 1, "features": 2, "heldout": 3}
 SPLIT_SIZE = 2**40
-# sha256 over the first 64 reference images; a rasteriser that draws differently would silently change every result.
+# sha256 over the first 64 reference images; a rasteriser that draws differently would change every result.
 CHECKSUM = "d8ea21d2bd58a274df821568d4820547b3094bf9e6e1838a697034c46d434c18"
 
 
@@ -45,16 +45,24 @@ class Glyphs:
     class_names = tuple(LETTERS)
 
     def batch(self, seeds: Sequence[int], split: str) -> tuple[Tensor, Tensor]:
-        """Images ``[N, 3, 16, 16]`` uint8 and labels ``[N]`` int64 of the given seeds, each in ``[0, 2^40)``."""
-        if split not in SPLITS:
-            raise SkiptuneError(f"data set glyphs has no split {split!r}; choose one of {', '.join(SPLITS)}")
-        offset = SPLITS[split] * SPLIT_SIZE
-        rendered = [render(offset + int(seed)) for seed in seeds]
-        images = torch.from_numpy(np.stack([image for image, _ in rendered])).permute(0, 3, 1, 2).contiguous()
-        return images, torch.tensor([label for _, label in rendered])
+        """Images ``[N, 3, 16, 16]`` uint8 and labels ``[N]`` int64 of the given seeds.
+
+        Raises:
+            SkiptuneError: unknown split, or a seed outside ``[0, 2^40)``, which would be another split's.
+        """
+        offset = _index(split) * SPLIT_SIZE
+        images = torch.empty(len(seeds), RESOLUTION, RESOLUTION, 3, dtype=torch.uint8)
+        labels = torch.empty(len(seeds), dtype=torch.int64)
+        for i, seed in enumerate(seeds):
+            if not 0 <= seed < SPLIT_SIZE:
+                raise SkiptuneError(f"seed {seed} is outside the split {split}; use 0 to {SPLIT_SIZE - 1}")
+            image, labels[i] = render(offset + int(seed))
+            images[i] = torch.from_numpy(image)
+        return images.permute(0, 3, 1, 2).contiguous(), labels
 
     def size(self, split: str) -> int:
-        """Number of images of a split."""
+        """Number of images of a split. Raises SkiptuneError for an unknown split."""
+        _index(split)
         return SPLIT_SIZE
 
     def verify(self) -> None:
@@ -63,12 +71,26 @@ class Glyphs:
         found = hashlib.sha256(images.numpy().tobytes()).hexdigest()
         if found != CHECKSUM:
             raise SkiptuneError(
-                f"the glyphs drawn here have checksum {found[:12]}, expected {CHECKSUM[:12]}: fonts or rasteriser differ; "
-                "install the pinned versions of matplotlib and pillow"
+                f"the glyphs drawn here have checksum {found[:12]}, expected {CHECKSUM[:12]}: fonts or "
+                "rasteriser differ; install the pinned versions of matplotlib and pillow"
             )
 
 
-@lru_cache(maxsize=None)
+@cache
+def verified_glyphs() -> Glyphs:
+    """The data set after ``verify``, once per process."""
+    glyphs = Glyphs()
+    glyphs.verify()
+    return glyphs
+
+
+def _index(split: str) -> int:
+    if split not in SPLITS:
+        raise SkiptuneError(f"data set glyphs has no split {split!r}; choose one of {', '.join(SPLITS)}")
+    return SPLITS[split]
+
+
+@cache
 def letter_mask(face: int, letter: int) -> Image.Image:
     """Coverage of one letter, centred on a 64x64 canvas, cap height about 40 pixels."""
     path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{FACES[face]}.ttf"
@@ -87,10 +109,12 @@ def render(seed: int) -> tuple[np.ndarray, int]:
     angle, shear = rng.normal(0, 0.12), rng.normal(0, 0.10)
     scale_x, scale_y = np.exp(rng.normal(0, 0.10, 2))
     shift = rng.uniform(-6, 6, 2)
+    warp = inverse_affine(angle, shear, scale_x, scale_y, shift)
     mask = letter_mask(face, label).transform(
-        (CANVAS, CANVAS), Image.Transform.AFFINE, inverse_affine(angle, shear, scale_x, scale_y, shift), Image.Resampling.BILINEAR
+        (CANVAS, CANVAS), Image.Transform.AFFINE, warp, Image.Resampling.BILINEAR
     )
-    coverage = np.asarray(mask, dtype=np.float32).reshape(RESOLUTION, 4, RESOLUTION, 4).mean(axis=(1, 3)) / 255
+    fine = np.asarray(mask, dtype=np.float32)
+    coverage = fine.reshape(RESOLUTION, 4, RESOLUTION, 4).mean(axis=(1, 3)) / 255
     ink, paper = contrasting_colours(rng)
     # The background runs linearly from one colour to a neighbouring one in a random direction.
     slope, direction = rng.uniform(-0.25, 0.25, 3), rng.uniform(0, 2 * np.pi)
@@ -101,7 +125,9 @@ def render(seed: int) -> tuple[np.ndarray, int]:
     return np.floor(image * 255 + 0.5).astype(np.uint8), label
 
 
-def inverse_affine(angle: float, shear: float, scale_x: float, scale_y: float, shift: np.ndarray) -> tuple[float, ...]:
+def inverse_affine(
+    angle: float, shear: float, scale_x: float, scale_y: float, shift: np.ndarray
+) -> tuple[float, ...]:
     """Coefficients (a, b, c, d, e, f) that map output to input pixels, about the centre of the canvas."""
     rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     inverse = np.linalg.inv(rotation @ np.array([[scale_x, shear], [0, scale_y]]))

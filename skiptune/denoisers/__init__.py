@@ -13,6 +13,6 @@ from skiptune.denoisers.preconditioning import (
 from skiptune.denoisers.song import SongUNet
 
 __all__ = [
-    "PRECONDITIONINGS", "Denoiser", "DhariwalUNet", "EDMPrecond", "Preconditioned", "SongUNet", "VEPrecond", "VPPrecond",
-    "iDDPMPrecond",
+    "PRECONDITIONINGS", "Denoiser", "DhariwalUNet", "EDMPrecond", "Preconditioned", "SongUNet", "VEPrecond",
+    "VPPrecond", "iDDPMPrecond",
 ]  # fmt: skip

@@ -9,14 +9,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from skiptune.denoisers.layers import Conv2d, PositionalEmbedding, UNetBlock, group_norm, kaiming_, kaiming_uniform
+from skiptune.denoisers.layers import (
+    Conv2d,
+    PositionalEmbedding,
+    UNetBlock,
+    group_norm,
+    kaiming_,
+    kaiming_uniform,
+)
 
 
 class DhariwalUNet(nn.Module):
     """Raw network ``F(x, noise_label, class_labels)``; argument names are EDM's.
 
-    A level with fewer than 64 channels has no attention even if listed in ``attn_resolutions`` (heads have 64 channels).
-    ``num_blocks`` blocks per encoder level and one more per decoder level; every encoder entry is a skip connection.
+    A level with fewer than 64 channels has no attention even if listed in ``attn_resolutions`` (heads have 64
+    channels). ``num_blocks`` blocks per encoder level and one more per decoder level; every encoder entry is
+    a skip connection.
     """
 
     def __init__(
@@ -43,11 +51,16 @@ class DhariwalUNet(nn.Module):
         self.map_layer1 = nn.Linear(emb_channels, emb_channels)
         self.map_label = nn.Linear(label_dim, emb_channels, bias=False) if label_dim else None
 
-        def block(in_ch: int, out_ch: int, attend: bool = False, **resampling: bool) -> UNetBlock:
-            made = UNetBlock(
-                in_ch, out_ch, emb_channels, heads=out_ch // 64 if attend else 0, dropout=dropout, **resampling
-            )
-            kaiming_(*(made.get_submodule(name) for name in ("conv0", "affine", "skip", "qkv") if getattr(made, name, None)))
+        def block(
+            in_ch: int, out_ch: int, attend: bool = False, up: bool = False, down: bool = False
+        ) -> UNetBlock:
+            heads = out_ch // 64 if attend else 0
+            made = UNetBlock(in_ch, out_ch, emb_channels, up=up, down=down, heads=heads, dropout=dropout)
+            kaiming_(made.conv0, made.affine)
+            if made.skip is not None:
+                kaiming_(made.skip)
+            if heads:
+                kaiming_(made.qkv)
             return made
 
         widths = [model_channels * m for m in channel_mult]
@@ -58,7 +71,7 @@ class DhariwalUNet(nn.Module):
         channels = in_channels
         for level, (res, width) in enumerate(zip(resolutions, widths, strict=True)):
             if level == 0:
-                self.enc[f"{res}x{res}_conv"] = Conv2d(channels, width, 3)
+                self.enc[f"{res}x{res}_conv"] = first = Conv2d(channels, width, 3)
                 channels = width
             else:
                 self.enc[f"{res}x{res}_down"] = block(channels, channels, down=True)
@@ -82,13 +95,15 @@ class DhariwalUNet(nn.Module):
                 channels = width
         self.out_norm = group_norm(channels, eps=1e-5)
         self.out_conv = Conv2d(channels, out_channels, 3, init_scale=0.0)
-        kaiming_(self.map_layer0, self.map_layer1, self.enc[f"{img_resolution}x{img_resolution}_conv"])
+        kaiming_(self.map_layer0, self.map_layer1, first)
         if self.map_label is not None:
             self.map_label.weight.data = kaiming_uniform(emb_channels, label_dim) * math.sqrt(label_dim)
         if self.map_augment is not None:
             nn.init.zeros_(self.map_augment.weight)
 
-    def embed(self, noise_labels: Tensor, class_labels: Tensor | None, augment_labels: Tensor | None) -> Tensor:
+    def embed(
+        self, noise_labels: Tensor, class_labels: Tensor | None, augment_labels: Tensor | None
+    ) -> Tensor:
         """Embedding of noise level, class and augmentation, ``[1 or N, 4 * model_channels]``."""
         emb = self.map_noise(noise_labels)
         if self.map_augment is not None and augment_labels is not None:
@@ -102,7 +117,11 @@ class DhariwalUNet(nn.Module):
         return F.silu(emb)
 
     def forward(
-        self, x: Tensor, noise_labels: Tensor, class_labels: Tensor | None = None, augment_labels: Tensor | None = None
+        self,
+        x: Tensor,
+        noise_labels: Tensor,
+        class_labels: Tensor | None = None,
+        augment_labels: Tensor | None = None,
     ) -> Tensor:
         """``x`` is ``[N, C, H, W]``, ``noise_labels`` is ``[1 or N]``."""
         emb = self.embed(noise_labels, class_labels, augment_labels)

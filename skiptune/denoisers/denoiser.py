@@ -1,7 +1,8 @@
 """The one interface that every network is sampled through.
 
-A denoiser estimates the clean image from a noisy one, ``D(x, sigma, condition) -> x0`` with ``x = x0 + sigma * n`` and
-``n ~ N(0, I)`` (Karras et al. 2022, "Elucidating the Design Space of Diffusion-Based Generative Models", eq. 2-3).
+A denoiser estimates the clean image from a noisy one, ``D(x, sigma, condition) -> x0`` with ``x = x0 + sigma
+* n`` and ``n ~ N(0, I)`` (Karras et al. 2022, "Elucidating the Design Space of Diffusion-Based Generative
+  Models", eq. 2-3).
 """
 
 from __future__ import annotations
@@ -23,7 +24,11 @@ class Denoiser(nn.Module):
     """
 
     def __init__(
-        self, image_shape: tuple[int, int, int], num_classes: int = 0, sigma_min: float = 0.0, sigma_max: float = float("inf")
+        self,
+        image_shape: tuple[int, int, int],
+        num_classes: int = 0,
+        sigma_min: float = 0.0,
+        sigma_max: float = float("inf"),
     ):
         super().__init__()
         self.image_shape = image_shape
@@ -33,12 +38,14 @@ class Denoiser(nn.Module):
         self.nfe = 0
 
     # torch.compile takes an integer of a module for a constant, and would compile anew at every count.
-    @torch.compiler.disable
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def count(self) -> None:
         """Add one function evaluation."""
         self.nfe += 1
 
-    def forward(self, x: Tensor, sigma: Tensor, condition: Tensor | None = None, **options: Tensor | None) -> Tensor:
+    def forward(
+        self, x: Tensor, sigma: Tensor, condition: Tensor | None = None, **options: Tensor | None
+    ) -> Tensor:
         """Estimate the clean image.
 
         Args:
@@ -62,8 +69,9 @@ class Denoiser(nn.Module):
             condition = x.new_zeros(1, self.num_classes)
         else:
             if condition.shape[-1] != self.num_classes:
+                shape = list(condition.shape)
                 raise SkiptuneError(
-                    f"condition has shape {list(condition.shape)}, expected one-hot labels [N, {self.num_classes}]"
+                    f"condition has shape {shape}, expected one-hot labels [N, {self.num_classes}]"
                 )
             condition = condition.to(torch.float32).reshape(-1, self.num_classes)
         return self.denoise(x, sigma, condition, **options)

@@ -17,7 +17,9 @@ class GroupNorm(nn.GroupNorm):
     """Group normalisation of float16 features too: its parameters stay float32."""
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name of the base class
-        return F.group_norm(input, self.num_groups, self.weight.to(input.dtype), self.bias.to(input.dtype), self.eps)
+        return F.group_norm(
+            input, self.num_groups, self.weight.to(input.dtype), self.bias.to(input.dtype), self.eps
+        )
 
 
 def group_norm(channels: int, eps: float) -> GroupNorm:
@@ -43,7 +45,10 @@ class Resample(nn.Module):
         self.is_box = list(taps) == [1, 1]
 
     def forward(self, x: Tensor, kernel: Tensor, padding: int | None = None) -> Tensor:
-        """``[N, C, H, W]`` to ``[N, C, 2H, 2W]`` or ``[N, C, H/2, W/2]``; ``kernel`` is ``filter_kernel(taps)``."""
+        """``[N, C, H, W]`` to ``[N, C, 2H, 2W]`` or ``[N, C, H/2, W/2]``.
+
+        ``kernel`` is ``filter_kernel(taps)``, which the published state dicts carry.
+        """
         if self.is_box and padding is None:
             return F.interpolate(x, scale_factor=2.0, mode="nearest") if self.up else F.avg_pool2d(x, 2)
         channels, padding = x.shape[1], self.padding if padding is None else padding
@@ -56,7 +61,8 @@ class Resample(nn.Module):
 class Conv2d(nn.Module):
     """Convolution with optional resampling in front; ``kernel=0`` resamples only.
 
-    ``fused_resample`` (the residual encoder of NCSN++) convolves first, with the padding of both, and filters afterwards.
+    ``fused_resample`` (the residual encoder of NCSN++) convolves first, with the padding of both, and filters
+    afterwards.
     """
 
     resample_filter: Tensor
@@ -123,7 +129,7 @@ def kaiming_(*layers: Conv2d | nn.Linear, scale: float = math.sqrt(1 / 3)) -> No
 
 
 class PositionalEmbedding(nn.Module):
-    """Cosines and sines of the noise label at log-spaced frequencies, ``[N] -> [N, width]``, cosines first."""
+    """Cosines, then sines, of the noise label at log-spaced frequencies: ``[N] -> [N, width]``."""
 
     def __init__(self, width: int, endpoint: bool = False, max_period: float = 10000.0):
         super().__init__()
@@ -137,7 +143,7 @@ class PositionalEmbedding(nn.Module):
 
 
 class FourierEmbedding(nn.Module):
-    """Cosines and sines at fixed random frequencies, ``[N] -> [N, width]``, cosines first."""
+    """Cosines, then sines, of the noise label at fixed random frequencies: ``[N] -> [N, width]``."""
 
     freqs: Tensor
 
@@ -162,9 +168,9 @@ def self_attention(qkv: Tensor, heads: int) -> Tensor:
 class UNetBlock(nn.Module):
     """Residual block, optionally resampling, optionally followed by self-attention.
 
-    ``x -> norm0 -> silu -> conv0 -> norm1, modulated by the embedding -> silu -> dropout -> conv1``, plus the shortcut
-    ``skip(x)``; the sum and the attention branch are multiplied by ``skip_scale``. A decoder block receives the
-    concatenation ``[u, d]`` of decoder and skip features as ``x`` (Skip-Tuning, appendix C).
+    ``x -> norm0 -> silu -> conv0 -> norm1, modulated by the embedding -> silu -> dropout -> conv1``, plus the
+    shortcut ``skip(x)``; the sum and the attention branch are multiplied by ``skip_scale``. A decoder block
+    receives the concatenation ``[u, d]`` of decoder and skip features as ``x`` (Skip-Tuning, appendix C).
     """
 
     def __init__(
@@ -186,7 +192,12 @@ class UNetBlock(nn.Module):
     ):
         super().__init__()
         self.in_channels, self.out_channels = in_channels, out_channels
-        self.heads, self.dropout, self.skip_scale, self.adaptive_scale = heads, dropout, skip_scale, adaptive_scale
+        self.heads, self.dropout, self.skip_scale, self.adaptive_scale = (
+            heads,
+            dropout,
+            skip_scale,
+            adaptive_scale,
+        )
         self.norm0 = group_norm(in_channels, eps)
         self.conv0 = Conv2d(in_channels, out_channels, 3, up=up, down=down, taps=taps)
         self.affine = nn.Linear(emb_channels, out_channels * (2 if adaptive_scale else 1))

@@ -1,4 +1,4 @@
-"""Preconditioned networks: four ways to turn a raw network ``F`` into a denoiser ``D`` (Karras et al. 2022, Table 1).
+"""Four ways to turn a raw network ``F`` into a denoiser ``D`` (Karras et al. 2022, Table 1).
 
 ``D(x; sigma) = c_skip x + c_out F(c_in x, c_noise)``.
 """
@@ -18,7 +18,7 @@ NETWORKS: dict[str, type[nn.Module]] = {"DhariwalUNet": DhariwalUNet, "SongUNet"
 
 
 class Preconditioned(Denoiser):
-    """A raw network ``model`` between scalings; constructor arguments are those of the official checkpoints."""
+    """A raw network ``model`` between scalings; arguments are those of the official checkpoints."""
 
     def __init__(
         self,
@@ -57,31 +57,67 @@ class Preconditioned(Denoiser):
 
 
 class EDMPrecond(Preconditioned):
-    """EDM: unit-variance input and target at every noise level; ``sigma_data`` is the standard deviation of the images."""
+    """EDM: unit-variance input and target at every noise level.
 
-    def __init__(self, *args: Any, sigma_data: float = 0.5, model_type: str = "DhariwalUNet", **kwargs: Any):
-        super().__init__(*args, model_type=model_type, **kwargs)
+    ``sigma_data`` is the standard deviation of the images.
+    """
+
+    def __init__(
+        self,
+        img_resolution: int,
+        img_channels: int,
+        label_dim: int = 0,
+        use_fp16: bool = False,
+        sigma_min: float = 0.0,
+        sigma_max: float = float("inf"),
+        sigma_data: float = 0.5,
+        model_type: str = "DhariwalUNet",
+        **network: Any,
+    ):
+        super().__init__(
+            img_resolution, img_channels, label_dim, use_fp16, sigma_min, sigma_max, model_type, **network
+        )
         self.sigma_data = sigma_data
 
     def coefficients(self, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         total = sigma**2 + self.sigma_data**2
-        return self.sigma_data**2 / total, sigma * self.sigma_data / total.sqrt(), 1 / total.sqrt(), sigma.log() / 4
+        return (
+            self.sigma_data**2 / total,
+            sigma * self.sigma_data / total.sqrt(),
+            1 / total.sqrt(),
+            sigma.log() / 4,
+        )
 
 
 class VPPrecond(Preconditioned):
     """Variance-preserving SDE of Song et al. 2021: linear beta, noise prediction in ``M`` time steps."""
 
     def __init__(
-        self, *args: Any, beta_d: float = 19.9, beta_min: float = 0.1, M: int = 1000, epsilon_t: float = 1e-5, **kwargs: Any
+        self,
+        img_resolution: int,
+        img_channels: int,
+        label_dim: int = 0,
+        use_fp16: bool = False,
+        beta_d: float = 19.9,
+        beta_min: float = 0.1,
+        M: int = 1000,
+        epsilon_t: float = 1e-5,
+        model_type: str = "SongUNet",
+        **network: Any,
     ):
         schedule = VPSchedule(beta_d, beta_min)
         with torch.device("cpu"):  # values are needed, also where the network is built on the meta device
-            limits = {"sigma_min": float(schedule.sigma(epsilon_t)), "sigma_max": float(schedule.sigma(1))}
-        super().__init__(*args, **{**kwargs, **limits})
+            low, high = float(schedule.sigma(epsilon_t)), float(schedule.sigma(1))
+        super().__init__(img_resolution, img_channels, label_dim, use_fp16, low, high, model_type, **network)
         self.schedule, self.M = schedule, M
 
     def coefficients(self, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        return torch.ones_like(sigma), -sigma, 1 / (sigma**2 + 1).sqrt(), (self.M - 1) * self.schedule.time(sigma)
+        return (
+            torch.ones_like(sigma),
+            -sigma,
+            1 / (sigma**2 + 1).sqrt(),
+            (self.M - 1) * self.schedule.time(sigma),
+        )
 
 
 class VPSchedule:
@@ -96,14 +132,28 @@ class VPSchedule:
 
     def time(self, sigma: Tensor) -> Tensor:
         sigma = torch.as_tensor(sigma)
-        return ((self.beta_min**2 + 2 * self.beta_d * (1 + sigma**2).log()).sqrt() - self.beta_min) / self.beta_d
+        return (
+            (self.beta_min**2 + 2 * self.beta_d * (1 + sigma**2).log()).sqrt() - self.beta_min
+        ) / self.beta_d
 
 
 class VEPrecond(Preconditioned):
     """Variance-exploding SDE of Song et al. 2021: the network sees ``x`` itself."""
 
-    def __init__(self, *args: Any, sigma_min: float = 0.02, sigma_max: float = 100.0, **kwargs: Any):
-        super().__init__(*args, sigma_min=sigma_min, sigma_max=sigma_max, **kwargs)
+    def __init__(
+        self,
+        img_resolution: int,
+        img_channels: int,
+        label_dim: int = 0,
+        use_fp16: bool = False,
+        sigma_min: float = 0.02,
+        sigma_max: float = 100.0,
+        model_type: str = "SongUNet",
+        **network: Any,
+    ):
+        super().__init__(
+            img_resolution, img_channels, label_dim, use_fp16, sigma_min, sigma_max, model_type, **network
+        )
 
     def coefficients(self, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         one = torch.ones_like(sigma)
@@ -111,17 +161,36 @@ class VEPrecond(Preconditioned):
 
 
 class iDDPMPrecond(Preconditioned):  # noqa: N801 - the published class name
-    """Improved DDPM (Nichol & Dhariwal 2021): cosine schedule in ``M`` discrete steps, twice the output channels."""
+    """Improved DDPM (Nichol & Dhariwal 2021): cosine schedule in ``M`` steps, twice the output channels."""
 
     u: Tensor
 
-    def __init__(self, img_resolution: int, img_channels: int, *args: Any, C_1: float = 0.001, C_2: float = 0.008,
-                 M: int = 1000, model_type: str = "DhariwalUNet", **kwargs: Any):  # fmt: skip
+    def __init__(
+        self,
+        img_resolution: int,
+        img_channels: int,
+        label_dim: int = 0,
+        use_fp16: bool = False,
+        C_1: float = 0.001,
+        C_2: float = 0.008,
+        M: int = 1000,
+        model_type: str = "DhariwalUNet",
+        **network: Any,
+    ):
         with torch.device("cpu"):  # values are needed, also where the network is built on the meta device
             levels = cosine_levels(M, C_1, C_2)
-        limits = {"sigma_min": float(levels[M - 1]), "sigma_max": float(levels[0])}
-        super().__init__(img_resolution, img_channels, *args,
-                         **{**kwargs, **limits}, model_type=model_type, out_channels=2 * img_channels)  # fmt: skip
+            low, high = float(levels[M - 1]), float(levels[0])
+        super().__init__(
+            img_resolution,
+            img_channels,
+            label_dim,
+            use_fp16,
+            low,
+            high,
+            model_type,
+            2 * img_channels,
+            **network,
+        )
         self.M = M
         self.register_buffer("u", levels.to(torch.get_default_device()))
 
@@ -130,7 +199,7 @@ class iDDPMPrecond(Preconditioned):  # noqa: N801 - the published class name
         return torch.ones_like(sigma), -sigma, 1 / (sigma**2 + 1).sqrt(), c_noise
 
     def nearest_level(self, sigma: Tensor) -> Tensor:
-        """Index into ``u`` (descending noise levels) of the entry nearest to ``sigma``, same shape as ``sigma``."""
+        """Index into ``u`` (descending) of the entry nearest to ``sigma``, same shape as ``sigma``."""
         sigma = torch.as_tensor(sigma)
         distance = (sigma.to(self.u).reshape(-1, 1) - self.u[None]).abs()
         return distance.argmin(dim=1).reshape(sigma.shape)
@@ -141,7 +210,7 @@ class iDDPMPrecond(Preconditioned):  # noqa: N801 - the published class name
 
 
 def cosine_levels(steps: int, c_1: float, c_2: float) -> Tensor:
-    """Descending noise levels ``u_0..u_M`` of iDDPM; ``u_M = 0`` (Karras et al. 2022, Table 1, column iDDPM)."""
+    """Descending noise levels ``u_0..u_M`` with ``u_M = 0`` (Karras et al. 2022, Table 1, iDDPM)."""
 
     def alpha_bar(j: int) -> Tensor:
         return (0.5 * torch.pi * torch.tensor(j / steps / (c_2 + 1))).sin() ** 2

@@ -24,8 +24,8 @@ HALF_POWER = math.sqrt(0.5)
 class SongUNet(nn.Module):
     """Raw network ``F(x, noise_label, class_labels)``; argument names are EDM's.
 
-    DDPM++: positional embedding, standard encoder and decoder, filter [1, 1]. NCSN++: Fourier embedding, residual
-    encoder, filter [1, 3, 3, 1].
+    DDPM++: positional embedding, standard encoder and decoder, filter [1, 1]. NCSN++: Fourier embedding,
+    residual encoder, filter [1, 3, 3, 1].
     """
 
     def __init__(
@@ -68,15 +68,18 @@ class SongUNet(nn.Module):
         self.map_layer0 = linear(noise_channels, emb_channels)
         self.map_layer1 = linear(emb_channels, emb_channels)
 
-        def block(in_ch: int, out_ch: int, attend: bool = False, **resampling: bool) -> UNetBlock:
+        def block(
+            in_ch: int, out_ch: int, attend: bool = False, up: bool = False, down: bool = False
+        ) -> UNetBlock:
             made = UNetBlock(
-                in_ch, out_ch, emb_channels, heads=int(attend), dropout=dropout, skip_scale=HALF_POWER, eps=1e-6,
-                taps=resample_filter, resample_proj=True, adaptive_scale=False, zero_scale=1e-5, **resampling,
+                in_ch, out_ch, emb_channels, up=up, down=down, heads=int(attend), dropout=dropout,
+                skip_scale=HALF_POWER, eps=1e-6, taps=resample_filter, resample_proj=True,
+                adaptive_scale=False, zero_scale=1e-5,
             )  # fmt: skip
             made.affine.weight.data = xavier_uniform(out_ch, emb_channels)
             nn.init.zeros_(made.affine.bias)
             if attend:
-                made.qkv.weight.data *= math.sqrt(0.2)
+                made.qkv.get_parameter("weight").data *= math.sqrt(0.2)
             return made
 
         widths = [model_channels * m for m in channel_mult]
@@ -93,7 +96,9 @@ class SongUNet(nn.Module):
             else:
                 self.enc[f"{at}_down"] = block(channels, channels, down=True)
                 if encoder_type == "skip":
-                    self.enc[f"{at}_aux_down"] = Conv2d(aux_channels, aux_channels, 0, down=True, taps=resample_filter)
+                    self.enc[f"{at}_aux_down"] = Conv2d(
+                        aux_channels, aux_channels, 0, down=True, taps=resample_filter
+                    )
                     self.enc[f"{at}_aux_skip"] = Conv2d(aux_channels, channels, 1)
                 if encoder_type == "residual":
                     self.enc[f"{at}_aux_residual"] = Conv2d(
@@ -121,11 +126,15 @@ class SongUNet(nn.Module):
                 channels = width
             if decoder_type == "skip" or level == 0:
                 if decoder_type == "skip" and level < len(widths) - 1:
-                    self.dec[f"{at}_aux_up"] = Conv2d(out_channels, out_channels, 0, up=True, taps=resample_filter)
+                    self.dec[f"{at}_aux_up"] = Conv2d(
+                        out_channels, out_channels, 0, up=True, taps=resample_filter
+                    )
                 self.dec[f"{at}_aux_norm"] = group_norm(channels, eps=1e-6)
                 self.dec[f"{at}_aux_conv"] = Conv2d(channels, out_channels, 3, init_scale=1e-5)
 
-    def embed(self, noise_labels: Tensor, class_labels: Tensor | None, augment_labels: Tensor | None) -> Tensor:
+    def embed(
+        self, noise_labels: Tensor, class_labels: Tensor | None, augment_labels: Tensor | None
+    ) -> Tensor:
         """Embedding of noise level, class and augmentation, ``[1 or N, 4 * model_channels]``."""
         emb = self.map_noise(noise_labels)
         emb = torch.cat(emb.chunk(2, dim=1)[::-1], dim=1)  # sines first
@@ -139,7 +148,11 @@ class SongUNet(nn.Module):
         return F.silu(self.map_layer1(F.silu(self.map_layer0(emb))))
 
     def forward(
-        self, x: Tensor, noise_labels: Tensor, class_labels: Tensor | None = None, augment_labels: Tensor | None = None
+        self,
+        x: Tensor,
+        noise_labels: Tensor,
+        class_labels: Tensor | None = None,
+        augment_labels: Tensor | None = None,
     ) -> Tensor:
         """``x`` is ``[N, C, H, W]``, ``noise_labels`` is ``[1 or N]``."""
         emb = self.embed(noise_labels, class_labels, augment_labels)

@@ -34,13 +34,17 @@ def complete_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
         raise SkiptuneError(f"unknown intervention {name!r}; choose one of {', '.join(SETTINGS)}")
     if unknown := set(given) - set(SETTINGS[name]):
         known = ", ".join(SETTINGS[name]) or "none"
-        raise SkiptuneError(f"intervention {name} has no setting {', '.join(sorted(unknown))}; it has {known}")
+        raise SkiptuneError(
+            f"intervention {name} has no setting {', '.join(sorted(unknown))}; it has {known}"
+        )
     complete = {"name": name, **SETTINGS[name], **given}
     if name == "skip_tuning":
         for key in ("rho_bottom", "rho_top", "sigma_low", "sigma_high"):
             complete[key] = as_float(key, complete[key])  # 1 and 1.0 name the same run
         if complete["time_axis"] not in AXES:  # also where no time direction makes use of it
-            raise SkiptuneError(f"unknown time axis {complete['time_axis']!r}; choose one of {', '.join(AXES)}")
+            raise SkiptuneError(
+                f"unknown time axis {complete['time_axis']!r}; choose one of {', '.join(AXES)}"
+            )
         make_skip_tuning(complete, [True, True], (2.0, 1.0))
     return complete
 
@@ -52,8 +56,10 @@ def as_float(name: str, value: Any) -> float | None:
     return None if value is None else float(value)
 
 
-def make_skip_tuning(settings: Mapping[str, Any], matching: Sequence[bool], levels: Sequence[float]) -> SkipTuning:
-    """Skip-Tuning from complete settings, for a network with these sites and a sampler with these noise levels."""
+def make_skip_tuning(
+    settings: Mapping[str, Any], matching: Sequence[bool], levels: Sequence[float]
+) -> SkipTuning:
+    """Skip-Tuning from complete settings, for a network's sites and a sampler's noise levels."""
     rho = interpolate_rho(
         matching, settings["rho_bottom"], settings["rho_top"], settings["reading"], settings["bottom_first"]
     )
@@ -68,7 +74,10 @@ def make_skip_tuning(settings: Mapping[str, Any], matching: Sequence[bool], leve
 
 
 def attach_intervention(
-    settings: Mapping[str, Any], denoiser: nn.Module, levels: Sequence[float], sites: Sequence[SkipSite] | None = None
+    settings: Mapping[str, Any],
+    denoiser: nn.Module,
+    levels: Sequence[float],
+    sites: Sequence[SkipSite] | None = None,
 ) -> contextlib.AbstractContextManager[None]:
     """Attach the intervention that ``settings`` (``{"name": ..., ...}``) describe; a context manager.
 

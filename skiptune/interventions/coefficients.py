@@ -1,4 +1,4 @@
-"""Skip coefficients: rho per site and their dependence on the noise level (Skip-Tuning, Definition 3.1 and section 5.2)."""
+"""Skip coefficients: rho per site and over the noise levels (Skip-Tuning, Definition 3.1, section 5.2)."""
 
 from __future__ import annotations
 
@@ -16,12 +16,16 @@ AXES = ("step", "sigma", "log_sigma")
 
 
 def interpolate_rho(
-    matching: Sequence[bool], rho_bottom: float, rho_top: float = 1.0, reading: str = "inclusive", bottom_first: bool = True
+    matching: Sequence[bool],
+    rho_bottom: float,
+    rho_top: float = 1.0,
+    reading: str = "inclusive",
+    bottom_first: bool = True,
 ) -> tuple[float, ...]:
     """One coefficient per skip site, in decoding order.
 
-    The paper prints ``rho_i = rho_bottom + i (rho_top - rho_bottom) / k`` without the range of ``i``; ``reading`` says which
-    (ambiguities ST-A1, ST-A2 of the reference data):
+    The paper prints ``rho_i = rho_bottom + i (rho_top - rho_bottom) / k`` without the range of ``i``;
+    ``reading`` says which (ambiguities ST-A1, ST-A2 of the reference data):
 
     * ``inclusive``: ``k - 1`` increments, both ends exact (default);
     * ``from_bottom``: ``i = 0..k-1``, the top site one increment short of ``rho_top``;
@@ -38,9 +42,13 @@ def interpolate_rho(
     """
     for name, value in (("rho_bottom", rho_bottom), ("rho_top", rho_top)):
         if not isinstance(value, (int, float)) or not 0 < value <= 1:
-            raise SkiptuneError(f"{name} is {value}, it must lie in (0, 1]: 1 leaves the skip connections untouched")
+            raise SkiptuneError(
+                f"{name} is {value}, it must lie in (0, 1]: 1 leaves the skip connections untouched"
+            )
     if reading not in READINGS:
-        raise SkiptuneError(f"unknown reading {reading!r} of the rho interpolation; choose one of {', '.join(READINGS)}")
+        raise SkiptuneError(
+            f"unknown reading {reading!r} of the rho interpolation; choose one of {', '.join(READINGS)}"
+        )
     taking_part = [i for i, equal in enumerate(matching) if equal or reading != "matching"]
     if not bottom_first:
         taking_part.reverse()
@@ -58,12 +66,13 @@ def interpolate_rho(
 class TimeSchedule:
     """How strongly Skip-Tuning acts at a noise level: weight 1 is the full coefficient, 0 is none.
 
-    With ``s`` the position in time, 0 at the clean and 1 at the noisy end: ``increasing`` means rho grows from rho_0 at the
-    clean end to 1 at the noisy end (weight ``1 - s``), ``decreasing`` the reverse (weight ``s``); the words follow time from
-    0 to T as in the paper's Table 10, not the order of sampling.
+    With ``s`` the position in time, 0 at the clean and 1 at the noisy end: ``increasing`` means rho grows
+    from rho_0 at the clean end to 1 at the noisy end (weight ``1 - s``), ``decreasing`` the reverse (weight
+    ``s``); the words follow time from 0 to T as in the paper's Table 10, not the order of sampling.
 
     Attributes:
-        axis: what ``s`` is linear in: ``step`` (index in ``levels``), ``sigma`` or ``log_sigma`` (ambiguity ST-A4).
+        axis: what ``s`` is linear in: ``step`` (index in ``levels``), ``sigma`` or ``log_sigma`` (ambiguity
+            ST-A4).
         levels: positive noise levels of the sampler, descending.
     """
 
@@ -73,11 +82,19 @@ class TimeSchedule:
 
     def __post_init__(self) -> None:
         if self.direction not in DIRECTIONS:
-            raise SkiptuneError(f"unknown time direction {self.direction!r}; choose one of {', '.join(DIRECTIONS)}")
+            raise SkiptuneError(
+                f"unknown time direction {self.direction!r}; choose one of {', '.join(DIRECTIONS)}"
+            )
         if self.axis not in AXES:
             raise SkiptuneError(f"unknown time axis {self.axis!r}; choose one of {', '.join(AXES)}")
-        if len(self.levels) < 2 or any(a <= b for a, b in zip(self.levels, self.levels[1:], strict=False)) or self.levels[-1] <= 0:
-            raise SkiptuneError("a time schedule needs at least two positive noise levels in descending order")
+        if (
+            len(self.levels) < 2
+            or any(a <= b for a, b in zip(self.levels, self.levels[1:], strict=False))
+            or self.levels[-1] <= 0
+        ):
+            raise SkiptuneError(
+                "a time schedule needs at least two positive noise levels in descending order"
+            )
 
     def position(self, sigma: Tensor) -> Tensor:
         """``s`` in [0, 1], same shape as ``sigma``."""
@@ -108,7 +125,9 @@ class Window:
 
     def __post_init__(self) -> None:
         if not 0 <= self.sigma_low <= self.sigma_high:
-            raise SkiptuneError(f"window [{self.sigma_low}, {self.sigma_high}] is empty; give 0 <= sigma_low <= sigma_high")
+            raise SkiptuneError(
+                f"window [{self.sigma_low}, {self.sigma_high}] is empty; give 0 <= sigma_low <= sigma_high"
+            )
 
     def weight(self, sigma: Tensor) -> Tensor:
         """1 inside, 0 outside, same shape as ``sigma``, float64."""

@@ -1,4 +1,4 @@
-"""How strong the skips are: norms of skip and decoder features at every site (Skip-Tuning, section 3, Figures 2 and 10)."""
+"""Norms of skip and decoder features at every site (Skip-Tuning, section 3, Figures 2 and 10)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from skiptune.errors import SkiptuneError
 from skiptune.interventions.sites import SkipSite
 
 
@@ -21,7 +22,13 @@ class SkipNorms:
     d: list[Tensor] = field(default_factory=list)
 
     def proportions(self) -> Tensor:
-        """``prop_i = |d_i| / |u_i|``, mean over calls and images, ``[sites]`` float64."""
+        """``prop_i = |d_i| / |u_i|``, mean over calls and images, ``[sites]`` float64.
+
+        Raises:
+            SkiptuneError: nothing was recorded.
+        """
+        if not self.u:
+            raise SkiptuneError("no skip norms were recorded: call the denoiser inside the with block")
         return (torch.cat(self.d, dim=1) / torch.cat(self.u, dim=1)).mean(dim=1)
 
 

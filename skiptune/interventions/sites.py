@@ -1,7 +1,7 @@
 """Skip sites: the places of a U-Net where decoder features ``u`` and encoder features ``d`` are concatenated.
 
-One finder per architecture family lists them; everything that acts on them is generic. The networks only need the
-structure of the family, so official, ported and own classes are treated alike.
+One finder per architecture family lists them; everything that acts on them is generic. The networks only need
+the structure of the family, so official, ported and own classes are treated alike.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ class SkipSite:
         name: path of the module inside the network.
         block: decoder block whose first argument is the concatenation ``[N, u + d, H, W]``.
         norm: the first normalisation of that block.
+        shortcut: the layer on the block's residual path, ``None`` where the input is added as it is.
         u_channels, d_channels: channels of decoder and of skip features.
         resolution: of the concatenation, in pixels; an up-sampling block would receive half of its own.
     """
@@ -34,6 +35,7 @@ class SkipSite:
     u_channels: int
     d_channels: int
     resolution: int
+    shortcut: nn.Module | None = None
 
     @property
     def matching(self) -> bool:
@@ -52,7 +54,9 @@ def find_skip_sites(network: nn.Module) -> tuple[SkipSite, ...]:
             for recognises, find in FINDERS:
                 if recognises(module):
                     return find(module, prefix)
-    raise SkiptuneError(f"{type(network).__name__} is no known U-Net: it needs encoder and decoder as in EDM (enc, dec)")
+    raise SkiptuneError(
+        f"{type(network).__name__} is no known U-Net: it needs encoder and decoder as in EDM (enc, dec)"
+    )
 
 
 def is_edm_unet(network: nn.Module) -> bool:
@@ -63,7 +67,8 @@ def is_edm_unet(network: nn.Module) -> bool:
 
 
 def find_edm_sites(network: nn.Module, prefix: str) -> tuple[SkipSite, ...]:
-    """A decoder block takes a skip when its input is wider than what comes from below; skips leave last-in first-out."""
+    """A decoder block takes a skip when its input is wider than what comes from below; skips leave last-in
+    first-out."""
     skips = []
     for name, layer in network.enc.items():  # type: ignore[operator, union-attr]
         if "aux" not in name:  # auxiliary layers of NCSN++ change the newest skip, not the number of skips
@@ -77,10 +82,11 @@ def find_edm_sites(network: nn.Module, prefix: str) -> tuple[SkipSite, ...]:
             d = skips.pop()
             if width + d != block.in_channels:
                 raise SkiptuneError(
-                    f"decoder block {name} takes {block.in_channels} channels, but decoder and skip have {width} + {d}"
+                    f"decoder block {name} takes {block.in_channels} channels, decoder and skip have {width}+{d}"
                 )
             resolution = int(name.split("x")[0])
-            sites.append(SkipSite(len(sites), f"{prefix}dec.{name}", block, block.norm0, width, d, resolution))
+            path, shortcut = f"{prefix}dec.{name}", getattr(block, "skip", None)
+            sites.append(SkipSite(len(sites), path, block, block.norm0, width, d, resolution, shortcut))
         width = block.out_channels
     return tuple(sites)
 

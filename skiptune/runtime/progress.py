@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from types import TracebackType
-from typing import TextIO
+from typing import NoReturn, TextIO
 
 from tqdm import tqdm
 
@@ -33,7 +33,7 @@ class Progress:
         self.done = initial
         self._every, self._silent = every, silent
         self._stream = sys.stderr if stream is None else stream
-        self._bar: tqdm | None = None
+        self._bar: tqdm[NoReturn] | None = None
         self._started = self._printed = time.monotonic()
 
     def __enter__(self) -> Progress:

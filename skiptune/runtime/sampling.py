@@ -1,7 +1,7 @@
-"""A sampling run: images of numbered seeds from one network, intervention and sampler, kept as features in chunks.
+"""A sampling run: images of numbered seeds from one network, intervention and sampler, kept as features.
 
-The run is named by everything that determines its bits except the range of seeds, so a longer evaluation goes on where a
-shorter one stopped. Chunk ``k`` holds the seeds ``k * chunk .. (k + 1) * chunk - 1``.
+The run is named by everything that determines its bits except the range of seeds, so a longer evaluation goes
+on where a shorter one stopped. Chunk ``k`` holds the seeds ``k * chunk .. (k + 1) * chunk - 1``.
 """
 
 from __future__ import annotations
@@ -22,10 +22,12 @@ from skiptune.errors import SkiptuneError
 from skiptune.evaluation.extractors import FeatureExtractor, load_extractor
 from skiptune.evaluation.features import FeatureSet
 from skiptune.interventions.build import attach_intervention, complete_settings
+from skiptune.runtime.provenance import device as usable_device
 from skiptune.runtime.store import Run, RunStore
 from skiptune.samplers import Sampler, initial_noise, known_settings, make_sampler, sample, step_noise
+from skiptune.samplers.registry import REQUIRED
 
-# Raise it whenever a change of the code changes the bits of a result; stored runs of another number are not reused.
+# Raise it whenever the code changes the bits of a result; stored runs of another number are not reused.
 NUMERICS = 1
 CHUNK = 250
 IMAGES_KEPT = 16  # the first images of every chunk are stored for grids
@@ -54,14 +56,14 @@ class SamplingSettings:
     noise_device: str = "cpu"
 
     def __post_init__(self) -> None:
-        if self.micro_batch < 1:
-            raise SkiptuneError(f"micro_batch is {self.micro_batch}, it must be at least 1")
+        if type(self.micro_batch) is not int or self.micro_batch < 1:
+            raise SkiptuneError(f"micro_batch is {self.micro_batch!r}, it must be a whole number from 1")
+        if self.noise_device not in ("cpu", "cuda"):
+            raise SkiptuneError(f"unknown noise_device {self.noise_device!r}: use cpu or cuda")
 
     def resolved(self) -> dict[str, Any]:
         """Plain values that name the run. Raises SkiptuneError for anything unknown or out of range."""
-        sampler = dict(self.sampler)
-        make_sampler(**sampler)  # refuses unknown names and impossible values
-        sampler = {"name": sampler["name"], **known_settings(sampler["name"]), **sampler}
+        sampler = named_sampler(self.sampler)
         return {
             "kind": "sampling",
             "numerics": NUMERICS,
@@ -81,8 +83,29 @@ class SamplingSettings:
         return store.open(self.resolved())
 
 
+def named_sampler(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Complete settings. Raises SkiptuneError for unknown names, wrong types and impossible values."""
+    known = known_settings(settings.get("name", ""))
+    given = {
+        key: of_kind(key, value, known[key]) if key in known else value for key, value in settings.items()
+    }
+    make_sampler(**given)
+    return {"name": given["name"], **known, **given}
+
+
+def of_kind(name: str, value: Any, default: Any) -> Any:
+    """The value if it has the default's type; a whole number will do for a float, 80 and 80.0 are one run."""
+    kind = int if default is REQUIRED else type(default)
+    if kind is float and type(value) is int:
+        return float(value)
+    if type(value) is not kind:
+        what = {int: "a whole number", float: "a number", bool: "true or false"}.get(kind, "a name")
+        raise SkiptuneError(f"sampler.{name} is {value!r}, it must be {what}")
+    return value
+
+
 def named_intervention(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Complete settings; Skip-Tuning with rho = 1 leaves every bit as it is, so it is the run without intervention."""
+    """Complete settings; Skip-Tuning with rho = 1 changes no bit, so it is the run without intervention."""
     complete = complete_settings(settings)
     neutral = complete["name"] == "skip_tuning" and complete["rho_bottom"] == complete["rho_top"] == 1
     return {"name": "none"} if neutral else complete
@@ -90,7 +113,7 @@ def named_intervention(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class SampleChunk:
-    """The task of one chunk: sample, extract features, store. A picklable value that any worker can execute."""
+    """The task of one chunk: sample, extract features, store. A picklable value for any worker."""
 
     run: Run
     settings: SamplingSettings
@@ -102,7 +125,7 @@ class SampleChunk:
 
 
 def compute_chunk(settings: SamplingSettings, seeds: range) -> dict[str, Tensor]:
-    """Features ``[N, d]``, logits ``[N, K]``, labels ``[N]`` if conditional, the first images, measured NFE ``[]``."""
+    """Features ``[N, d]``, logits ``[N, K]``, labels ``[N]`` if conditional, first images, NFE ``[]``."""
     denoiser = cached_model(settings.model, settings.device)
     extractor = cached_extractor(settings.features, settings.features_sha256, settings.device)
     sampler = make_sampler(**settings.sampler)
@@ -136,6 +159,8 @@ def sample_images(
         SkiptuneError: NaN or infinity in an image.
     """
     device = next(denoiser.parameters()).device
+    if noise_device == "cuda":
+        usable_device(noise_device)  # one clear line where there is no GPU
     noise, labels = initial_noise(seeds, denoiser.image_shape, denoiser.num_classes, noise_device)
     noise = noise.to(device).contiguous(memory_format=torch.channels_last)
     condition = None if labels is None else F.one_hot(labels.to(device), denoiser.num_classes).float()
@@ -148,8 +173,8 @@ def sample_images(
     if not finite.all():
         bad = [seed for seed, good in zip(seeds, finite.tolist(), strict=True) if not good]
         raise SkiptuneError(
-            f"{len(bad)} of {len(seeds)} images contain NaN or infinity (first seed {bad[0]}): the network's output is not "
-            "finite; check its weights and the intervention"
+            f"{len(bad)} of {len(seeds)} images contain NaN or infinity (first seed {bad[0]}): the network's "
+            "output is not finite; check its weights and the intervention"
         )
     return x, labels
 
@@ -157,7 +182,7 @@ def sample_images(
 @lru_cache(maxsize=4)
 def cached_model(model: ModelRef, device: str) -> Denoiser:
     """The network on its device; convolutions are faster with channels in the innermost position."""
-    return load_model(model).to(device, memory_format=torch.channels_last)
+    return load_model(model).to(device).to(memory_format=torch.channels_last)
 
 
 @lru_cache(maxsize=4)
@@ -165,7 +190,9 @@ def cached_extractor(name: str, sha256: str, device: str) -> FeatureExtractor:
     """The feature extractor on its device; ``sha256`` guards against a file changed in between."""
     extractor = load_extractor(name, device=device)
     if extractor.digest != sha256:
-        raise SkiptuneError(f"the weights of extractor {name} changed while the run was going on; start again")
+        raise SkiptuneError(
+            f"the weights of extractor {name} changed while the run was going on; start again"
+        )
     return extractor
 
 
@@ -177,8 +204,8 @@ def chunk_numbers(seeds: range) -> range:
     """
     if len(seeds) == 0 or seeds.start % CHUNK or len(seeds) % CHUNK or seeds.start < 0:
         raise SkiptuneError(
-            f"seeds {seeds.start} to {seeds.stop - 1} do not fill whole chunks: first seed and number of images must be "
-            f"multiples of {CHUNK}"
+            f"{len(seeds)} images from seed {seeds.start} on do not fill whole chunks: the first seed and the "
+            f"number of images (size) must be multiples of {CHUNK}"
         )
     return range(seeds.start // CHUNK, seeds.stop // CHUNK)
 
@@ -200,5 +227,9 @@ def read_samples(run: Run, seeds: range) -> Samples:
     labels = [c["labels"][:IMAGES_KEPT] for c in chunks if "labels" in c]
     nfe = {float(c["nfe"]) for c in chunks}
     if len(nfe) != 1:
-        raise SkiptuneError(f"chunks of run {run.id} differ in NFE ({sorted(nfe)}); delete {run.folder} and run again")
-    return Samples(features, torch.cat([c["images"] for c in chunks]), torch.cat(labels) if labels else None, nfe.pop())
+        raise SkiptuneError(
+            f"chunks of run {run.id} differ in NFE ({sorted(nfe)}); delete {run.folder} and run again"
+        )
+    return Samples(
+        features, torch.cat([c["images"] for c in chunks]), torch.cat(labels) if labels else None, nfe.pop()
+    )

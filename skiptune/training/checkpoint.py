@@ -1,23 +1,35 @@
-"""State of a training run on disk: weights, Adam moments, averaged weights, progress. No pickle."""
+"""State of a training run on disk: weights, Adam moments, averaged weights, dropout's generator, loss curve.
+
+Safetensors and JSON only, no pickle.
+"""
 
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from skiptune.errors import SkiptuneError
+from skiptune.runtime.files import unwritable, write_atomic
+
+_KINDS = ("weight", "average", "exp_avg", "exp_avg_sq")
 
 
 @dataclass(frozen=True)
 class TrainingState:
-    """What a finished run leaves: weights, averaged weights, loss curve, seconds of computing."""
+    """What a finished run leaves.
+
+    Attributes:
+        weights: state dict of the last step.
+        average: averaged parameters by name; buffers are not in it.
+        curve: rows ``{"images", "loss"}``, the loss being the mean over the steps since the row before.
+        seconds: time of computing, of all the runs that led here.
+    """
 
     weights: dict[str, Tensor]
     average: dict[str, Tensor]
@@ -26,38 +38,51 @@ class TrainingState:
 
 
 def save_state(
-    path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, average: dict[str, Tensor], step: int, seconds: float
+    path: Path,
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    average: dict[str, Tensor],
+    generator: torch.Generator,
+    step: int,
+    seconds: float,
 ) -> None:
-    """Write the state atomically; ``step`` steps are done."""
-    names = dict(network.named_parameters())
+    """Write the state atomically; ``step`` steps are done, ``generator`` is the one that dropout draws from.
+
+    Raises:
+        SkiptuneError: the file cannot be written.
+    """
     tensors: dict[str, Tensor] = {}
-    for name, parameter in names.items():
+    for name, parameter in network.named_parameters():
         state = optimizer.state[parameter]
+        pieces = (parameter.detach(), average[name], state["exp_avg"], state["exp_avg_sq"])
         tensors |= {
-            f"weight/{name}": parameter.detach(),
-            f"average/{name}": average[name],
-            f"exp_avg/{name}": state["exp_avg"],
-            f"exp_avg_sq/{name}": state["exp_avg_sq"],
+            f"{kind}/{name}": piece.contiguous().cpu() for kind, piece in zip(_KINDS, pieces, strict=True)
         }
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    metadata = {"step": str(step), "seconds": json.dumps(seconds)}
-    save_file({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, temporary, metadata)
-    os.replace(temporary, path)
+    tensors["generator"] = generator.get_state()
+    write_atomic(path, save(tensors, {"step": str(step), "seconds": json.dumps(seconds)}))
 
 
 def load_state(
-    path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, average: dict[str, Tensor]
+    path: Path,
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    average: dict[str, Tensor],
+    generator: torch.Generator,
 ) -> tuple[int, float]:
     """Restore a state in place; returns ``(steps done, seconds used)``.
 
     Raises:
         SkiptuneError: damaged file, or the checkpoint of another network.
     """
+    parameters = dict(network.named_parameters())
     try:
         with safe_open(path, "pt") as file, torch.no_grad():
             metadata = file.metadata()
-            step = int(metadata["step"])
-            for name, parameter in network.named_parameters():
+            step, seconds = int(metadata["step"]), float(json.loads(metadata["seconds"]))
+            found = set(file.keys())
+            if found - {"generator"} != {f"{kind}/{name}" for kind in _KINDS for name in parameters}:
+                raise ValueError("it is the checkpoint of another network")
+            for name, parameter in parameters.items():
                 parameter.copy_(file.get_tensor(f"weight/{name}"))
                 average[name].copy_(file.get_tensor(f"average/{name}"))
                 optimizer.state[parameter] = {
@@ -65,6 +90,46 @@ def load_state(
                     "exp_avg": torch.empty_like(parameter).copy_(file.get_tensor(f"exp_avg/{name}")),
                     "exp_avg_sq": torch.empty_like(parameter).copy_(file.get_tensor(f"exp_avg_sq/{name}")),
                 }
-            return step, json.loads(metadata["seconds"])
-    except (SafetensorError, KeyError, RuntimeError) as error:
-        raise SkiptuneError(f"cannot continue from {path}: {error}; delete the file to train from the beginning") from error
+            if "generator" in found:  # not in the first checkpoints; without dropout nothing depends on it
+                generator.set_state(file.get_tensor("generator"))
+            return step, seconds
+    except (OSError, SafetensorError, LookupError, TypeError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise SkiptuneError(
+            f"cannot continue from {path} ({reason}); delete the file to train from the beginning"
+        ) from error
+
+
+def saved_steps(path: Path) -> int:
+    """Steps done according to a checkpoint; 0 if there is none that can be read."""
+    try:
+        with safe_open(path, "pt") as file:
+            return int(file.metadata()["step"])
+    except (OSError, SafetensorError, LookupError, TypeError, ValueError):
+        return 0
+
+
+def read_log(path: Path) -> list[dict[str, float]]:
+    """Rows of a loss log; what a killed process left unfinished at its end is dropped."""
+    rows: list[dict[str, float]] = []
+    if path.exists():
+        for line in path.read_text().splitlines():
+            try:
+                rows.append(json.loads(line))
+            except json.JSONDecodeError:
+                break
+    return rows
+
+
+def write_log(path: Path, rows: list[dict[str, float]]) -> None:
+    """Replace a loss log: one JSON object a line."""
+    write_atomic(path, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def append_log(path: Path, row: dict[str, float]) -> None:
+    """Add one row. Raises SkiptuneError if the file cannot be written."""
+    try:
+        with path.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+    except OSError as error:
+        raise unwritable(path, error) from error

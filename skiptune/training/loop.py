@@ -1,13 +1,12 @@
 """The training loop of a denoiser: data-parallel, resumable to the identical loss sequence.
 
-All randomness of a step is a function of ``(seed, step, rank)``, so a run that was killed and continued from its last
-checkpoint computes exactly what the uninterrupted run computes.
+Images and noise of a step are functions of ``(seed, step, rank)``, and the generator of dropout is part of
+the checkpoint, so a run that was killed and continued computes exactly what the uninterrupted run computes.
 """
 
 from __future__ import annotations
 
-import json
-import tempfile
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -23,8 +21,19 @@ from skiptune.checkpoints.desk import build_denoiser
 from skiptune.data import load_dataset
 from skiptune.data.images import from_uint8
 from skiptune.errors import SkiptuneError
-from skiptune.training.checkpoint import TrainingState, load_state, save_state
+from skiptune.runtime.files import remove_stale, unwritable
+from skiptune.training.checkpoint import (
+    TrainingState,
+    append_log,
+    load_state,
+    read_log,
+    save_state,
+    write_log,
+)
 from skiptune.training.losses import EDMLoss
+from skiptune.training.parallel import average_over_workers, other_workers, process_group
+
+OnStep = Callable[[int, float], None]
 
 
 @dataclass(frozen=True)
@@ -34,13 +43,23 @@ class DenoiserTraining:
     Attributes:
         denoiser: ``{"class": "EDMPrecond", "kwargs": {...}}``.
         dataset: name of the data set; its split ``train`` is used, image ``i`` of the run being seed ``i``.
-        images: training images in total; ``batch`` per step over all workers.
-        learning_rate: Adam; linear warm-up over ``warmup_images``, linear decay to 0 over the last ``decay_images``.
-        ema_halflife: half-life of the averaged weights in images, at most 5% of the images seen (EDM's ramp-up).
+        images: training images in total, rounded down to whole batches; ``batch`` per step over all workers.
+        learning_rate: Adam; linear warm-up over ``warmup_images``, linear decay to 0 over the last
+            ``decay_images``.
+        ema_halflife: half-life of the averaged weights in images, at most 5% of the images seen (EDM's
+            ramp-up).
+        loss: arguments of ``EDMLoss``.
         workers: data-parallel processes, each with one thread on the CPU.
         precision: ``fp32``, or ``bf16`` for autocast with fp32 weights.
         compile: compile the network (about 1.4 times faster on a CPU, needs a C++ compiler).
         device: ``cpu`` or ``cuda`` (one GPU per worker).
+        checkpoint_every, log_every: in steps; there is always a checkpoint and a log row after the last step.
+
+    Until the decay begins nothing depends on ``images``: a run continues as one with more images when
+    ``loss.jsonl`` and ``checkpoint.safetensors`` are copied to that run's folder.
+
+    Raises:
+        SkiptuneError: values that do not fit together.
     """
 
     name: str
@@ -62,96 +81,112 @@ class DenoiserTraining:
     log_every: int = 20
 
     def __post_init__(self) -> None:
+        for name in ("images", "batch", "workers", "checkpoint_every", "log_every"):
+            if getattr(self, name) < 1:
+                raise SkiptuneError(f"{name} is {getattr(self, name)}; it must be 1 or more")
         if self.batch % self.workers:
-            raise SkiptuneError(f"batch {self.batch} does not divide among {self.workers} workers; change one of them")
+            raise SkiptuneError(
+                f"batch {self.batch} does not divide among {self.workers} workers; change one of them"
+            )
+        if self.images < self.batch:
+            raise SkiptuneError(f"{self.images} images are no batch of {self.batch}; train on more images")
         if self.precision not in ("fp32", "bf16"):
             raise SkiptuneError(f"precision {self.precision!r} is unknown; choose fp32 or bf16")
+        if self.device not in ("cpu", "cuda"):
+            raise SkiptuneError(f"device {self.device!r} is unknown; choose cpu or cuda")
         if self.checkpoint_every % self.log_every:
-            raise SkiptuneError("checkpoint_every must be a multiple of log_every, so that a resumed log has no half averages")
+            raise SkiptuneError(
+                f"checkpoint_every {self.checkpoint_every} is no multiple of log_every {self.log_every}; "
+                "choose one, so that a resumed log has no half averages"
+            )
+        try:
+            EDMLoss(**self.loss)
+        except TypeError as error:
+            raise SkiptuneError(f"loss {self.loss} does not fit: {error}") from error
 
     @property
     def steps(self) -> int:
         return self.images // self.batch
 
     def learning_rate_at(self, images: int) -> float:
-        """Learning rate after ``images`` training images."""
+        """Learning rate of the step that begins after ``images`` training images."""
         up = min(1.0, (images + self.batch) / max(self.warmup_images, 1))
         down = min(1.0, (self.images - images) / max(self.decay_images, 1))
         return self.learning_rate * max(0.0, min(up, down))
 
     def ema_decay_at(self, images: int) -> float:
-        """Factor of the averaged weights for one step after ``images`` training images."""
+        """Factor of the averaged weights in the step that ends after ``images`` training images."""
         halflife = min(self.ema_halflife, 0.05 * images)
         return 0.5 ** (self.batch / max(halflife, 1e-8))
 
 
-def train(settings: DenoiserTraining, folder: Path, on_step: Callable[[int, float], None] | None = None) -> TrainingState:
+def train(settings: DenoiserTraining, folder: Path, on_step: OnStep | None = None) -> TrainingState:
     """Train or continue in ``folder``; returns the final state (weights, averaged weights, loss curve).
 
-    ``on_step(images, loss)`` is called every ``log_every`` steps, in this process, which is the first worker. When it is
-    killed the others end at their next exchange of gradients.
+    ``on_step(images, loss)`` is called every ``log_every`` steps, in this process, which is the first worker;
+    an exception from it stops the run, which goes on from its last checkpoint when called again. The other
+    workers end with this process, however that ends.
+
+    Raises:
+        SkiptuneError: a damaged or foreign checkpoint, a loss that is not finite, too few GPUs, a lost
+            worker, an unwritable folder.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as rendezvous:
-        method = f"file://{rendezvous}/store"
-        context = torch.multiprocessing.get_context("spawn")
-        others = [
-            context.Process(target=_other_worker, args=(rank, settings, folder, method), daemon=True)
-            for rank in range(1, settings.workers)
-        ]
-        for process in others:
-            process.start()
-        try:
-            return _work(0, settings, folder, method, on_step)
-        finally:
-            for process in others:
-                process.join(timeout=10)
-                process.kill()
-
-
-def _other_worker(rank: int, settings: DenoiserTraining, folder: Path, method: str) -> None:
-    _work(rank, settings, folder, method, None)
+    if settings.device == "cuda" and torch.cuda.device_count() < settings.workers:
+        found = torch.cuda.device_count()
+        raise SkiptuneError(f"{settings.workers} workers need a GPU each, torch sees {found}; change workers")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(folder, error) from error
+    remove_stale(folder)
+    with other_workers(settings.workers, _work, settings, folder) as rendezvous:
+        return _work(0, rendezvous, settings, folder, on_step)
 
 
 def _work(
-    rank: int, settings: DenoiserTraining, folder: Path, method: str, on_step: Callable[[int, float], None] | None
+    rank: int, rendezvous: str, settings: DenoiserTraining, folder: Path, on_step: OnStep | None = None
 ) -> TrainingState:
     on_gpu = settings.device == "cuda"
     device = torch.device("cuda", rank) if on_gpu else torch.device("cpu")
     threads = torch.get_num_threads()
     if not on_gpu:
         torch.set_num_threads(1)
-    if settings.workers > 1:
-        dist.init_process_group("nccl" if on_gpu else "gloo", init_method=method, rank=rank, world_size=settings.workers)
     try:
-        return _steps(rank, settings, folder, device, on_step)
+        with (
+            process_group(rank, settings.workers, rendezvous, device),
+            torch.random.fork_rng(devices=[device] if on_gpu else []),
+        ):
+            return _steps(rank, settings, folder, device, on_step)
     finally:
         torch.set_num_threads(threads)
-        if settings.workers > 1:
-            dist.destroy_process_group()
 
 
 def _steps(
-    rank: int, settings: DenoiserTraining, folder: Path, device: torch.device, on_step: Callable[[int, float], None] | None
+    rank: int, settings: DenoiserTraining, folder: Path, device: torch.device, on_step: OnStep | None
 ) -> TrainingState:
     torch.manual_seed(settings.seed)
-    denoiser = build_denoiser(settings.denoiser).to(device, memory_format=torch.channels_last).train()
+    denoiser = build_denoiser(settings.denoiser).to(device).to(memory_format=torch.channels_last).train()
     if settings.compile:
         denoiser.model.compile(dynamic=False)
     parameters = dict(denoiser.named_parameters())
-    optimizer = torch.optim.Adam(parameters.values(), lr=settings.learning_rate, betas=(0.9, 0.999), eps=1e-8, fused=True)
+    optimizer = torch.optim.Adam(
+        parameters.values(), lr=settings.learning_rate, betas=(0.9, 0.999), eps=1e-8, fused=True
+    )
     average = {name: p.detach().clone() for name, p in parameters.items()}
+    # Dropout draws from it. Workers start it alike and use it alike, so one state is the state of all.
+    dropout = torch.cuda.default_generators[rank] if device.type == "cuda" else torch.default_generator
     loss_function = EDMLoss(**settings.loss)
     dataset = load_dataset(settings.dataset)
 
-    log = folder / "loss.jsonl"
-    checkpoint = folder / "checkpoint.safetensors"
+    log, checkpoint = folder / "loss.jsonl", folder / "checkpoint.safetensors"
     first, seconds = 0, 0.0
     if checkpoint.exists():
-        first, seconds = load_state(checkpoint, denoiser, optimizer, average)
-    curve = [row for row in _read_log(log) if row["images"] <= first * settings.batch] if rank == 0 else []
+        first, seconds = load_state(checkpoint, denoiser, optimizer, average, dropout)
+    if first > settings.steps:
+        raise SkiptuneError(f"{checkpoint} is from step {first}, the run ends at {settings.steps}; delete it")
+    curve = [row for row in read_log(log) if row["images"] <= first * settings.batch] if rank == 0 else []
     if rank == 0:
-        log.write_text("".join(json.dumps(row) + "\n" for row in curve))
+        write_log(log, curve)
     started = time.perf_counter() - seconds
 
     share = settings.batch // settings.workers
@@ -159,18 +194,18 @@ def _steps(
     for step in range(first, settings.steps):
         seen = step * settings.batch
         generator = torch.Generator().manual_seed(hash_seed(settings.seed, step, rank))
-        indices = range(seen + rank * share, seen + (rank + 1) * share)
-        images, labels = dataset.batch(indices, "train")
+        images, labels = dataset.batch(range(seen + rank * share, seen + (rank + 1) * share), "train")
         clean = from_uint8(images).to(device, memory_format=torch.channels_last)
-        condition = F.one_hot(labels, denoiser.num_classes).float().to(device) if denoiser.num_classes else None
+        condition = None
+        if denoiser.num_classes:
+            condition = F.one_hot(labels, denoiser.num_classes).float().to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
             loss = loss_function(denoiser, clean, condition, generator)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        # One exchange a step: all gradients and the loss in one vector.
         gradients = torch.cat([p.grad.flatten() for p in parameters.values()] + [loss.detach().reshape(1)])
-        if settings.workers > 1:
-            dist.all_reduce(gradients)
-            gradients /= settings.workers
+        average_over_workers(gradients, settings.workers)
         pieces = gradients[:-1].split([p.numel() for p in parameters.values()])
         for parameter, piece in zip(parameters.values(), pieces, strict=True):
             parameter.grad.copy_(piece.reshape(parameter.shape))
@@ -179,42 +214,32 @@ def _steps(
         optimizer.step()
         decay = settings.ema_decay_at(seen + settings.batch)
         torch._foreach_lerp_(list(average.values()), list(parameters.values()), 1 - decay)
-        recent.append(gradients[-1])
+        recent.append(gradients[-1].clone())  # a view would keep all gradients
 
         done = step + 1
         if done % settings.log_every == 0 or done == settings.steps:
             value = float(torch.stack(recent).mean())
             recent.clear()
-            if value != value:
-                raise SkiptuneError(f"the training loss is NaN at step {done}; lower the learning rate and start again")
+            if not (math.isfinite(value) and bool(gradients.isfinite().all())):
+                raise SkiptuneError(
+                    f"the training loss or a gradient is not finite at step {done}; "
+                    "lower the learning rate and start again"
+                )
             if rank == 0:
-                row = {"images": done * settings.batch, "loss": value}
-                curve.append(row)
-                with log.open("a") as file:
-                    file.write(json.dumps(row) + "\n")
+                curve.append({"images": done * settings.batch, "loss": value})
+                append_log(log, curve[-1])
                 if on_step is not None:
                     on_step(done * settings.batch, value)
         if rank == 0 and (done % settings.checkpoint_every == 0 or done == settings.steps):
             # The log rows up to here are on disk first, so that a resumed log is the uninterrupted one.
-            save_state(checkpoint, denoiser, optimizer, average, done, time.perf_counter() - started)
+            save_state(checkpoint, denoiser, optimizer, average, dropout, done, time.perf_counter() - started)
     return TrainingState(denoiser.state_dict(), average, curve, time.perf_counter() - started)
 
 
 def hash_seed(seed: int, step: int, rank: int) -> int:
     """A 63-bit seed from the coordinates of a training step (splitmix64 finaliser)."""
-    value = (seed * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9 + rank * 0x94D049BB133111EB + 1) & (2**64 - 1)
+    value = seed * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9 + rank * 0x94D049BB133111EB + 1
+    value &= 2**64 - 1
     value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & (2**64 - 1)
     value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & (2**64 - 1)
     return (value ^ (value >> 31)) >> 1
-
-
-def _read_log(path: Path) -> list[dict[str, float]]:
-    if not path.exists():
-        return []
-    rows = []
-    for line in path.read_text().splitlines():
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:  # the last line of a killed process
-            break
-    return rows

@@ -1,0 +1,23 @@
+import json
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from experiments.golden.networks import build_network
+
+KEPT = Path(__file__).parents[1] / "data/golden"
+
+
+@pytest.fixture(scope="session")
+def golden():
+    """case name -> (manifest entry, network with its weights in evaluation mode, recorded tensors)."""
+    entries = {entry["case"]: entry for entry in json.loads((KEPT / "manifest.json").read_text())["cases"]}
+
+    def load(case):
+        denoiser = build_network(entries[case]["constructor"])
+        denoiser.load_state_dict(load_file(KEPT / case / "weights.safetensors"))
+        denoiser.eval().requires_grad_(False)
+        return entries[case], denoiser, load_file(KEPT / case / "io.safetensors")
+
+    return load

@@ -139,7 +139,7 @@ class Bench:
         }
 
     def sample(self, measurements: Sequence[Measurement]) -> float | None:
-        """Compute the missing chunks of all measurements; returns images per second, None if none was missing."""
+        """Compute the missing chunks of all measurements; returns images per second, None for none."""
         tasks: dict[tuple[str, int], SampleChunk] = {}
         for measurement in measurements:
             run = measurement.settings.open(self.store)

@@ -1,6 +1,7 @@
 """Benchmarks: ``python scripts/benchmark.py sampling [SETTING=VALUE ...]``.
 
-Settings: ``edm_repo=DIR device=auto images=500 repeats=5 full_size=true results=results``; ``edm_repo`` is your own checkout of NVlabs/edm. Results go to ``results/benchmarks/``.
+Settings: ``edm_repo=DIR device=auto images=500 repeats=5 full_size=true results=results``; ``edm_repo`` is
+your own checkout of NVlabs/edm. Results go to ``results/benchmarks/``.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import sys
 from pathlib import Path
 
 import yaml
-from common import CONFIGS
+from common import CONFIGS, USER_ERROR, complain
 
 from experiments.benchmarks.sampling import benchmark_sampling, render_sampling
 from skiptune.checkpoints.models import resolve_model
@@ -45,8 +46,8 @@ def main(arguments: list[str]) -> None:
         resolve_model(desk, Path("checkpoints")),
         full["denoiser"]["kwargs"] if settings["full_size"] == "true" else None,
         device(settings["device"]).type,
-        int(settings["images"]),
-        int(settings["repeats"]),
+        whole_number(settings, "images", 100),
+        whole_number(settings, "repeats", 1),
         Path(settings["edm_repo"]) if settings["edm_repo"] else None,
     )
     folder = Path(settings["results"]) / "benchmarks"
@@ -56,9 +57,17 @@ def main(arguments: list[str]) -> None:
     print(render_sampling(report))
 
 
+def whole_number(settings: dict[str, str], key: str, least: int) -> int:
+    """The setting as a number. Raises SkiptuneError below ``least``."""
+    text = settings[key]
+    if not text.isdecimal() or int(text) < least:
+        raise SkiptuneError(f"{key} is {text!r}, it must be a whole number from {least}")
+    return int(text)
+
+
 if __name__ == "__main__":
     try:
         main(sys.argv[1:])
     except SkiptuneError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+        complain(error)
+        raise SystemExit(USER_ERROR) from None

@@ -28,7 +28,8 @@ def main(config: dict[str, Any]) -> None:
     with make_bench(config) as bench:
         scale = parse_scale(config["scale"], config["samplers"], Path(config["checkpoints"]), bench.device)
         if config["dry_run"]:
-            print(dry_run(table, scale))
+            if world().is_main:
+                print(dry_run(table, scale))
             return
         results = Path(config["results"])
         folder = table_folder(results, scale.name, table.paper)

@@ -6,8 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-import hydra
-from common import CONFIGS, command, open_tracker
+from common import command, open_tracker
 
 from skiptune.checkpoints.desk import save_desk_denoiser
 from skiptune.runtime.progress import Progress
@@ -15,11 +14,11 @@ from skiptune.runtime.provenance import commit, device_name, package_versions
 from skiptune.runtime.store import run_id
 from skiptune.training.checkpoint import saved_steps
 from skiptune.training.classification import ClassifierTraining, train_and_save
-from skiptune.training.loop import DenoiserTraining, train
+from skiptune.training.loop import train
+from skiptune.training.settings import DenoiserTraining
 
 
-@hydra.main(version_base="1.3", config_path=CONFIGS, config_name="train")
-@command
+@command("train")
 def main(config: dict[str, Any]) -> None:
     training = dict(config["training"])
     kind = training.pop("kind")

@@ -1,6 +1,6 @@
 """Check a folder of golden reference data: python scripts/verify_golden.py DIR [--case NAME ...] [--json].
 
-Exit code 0: nothing failed (cases of unsupported families are listed as such); 1: a case failed; 2: wrong folder.
+Exit code 0: nothing failed (unsupported families are listed as such); 1: a case failed; 2: wrong folder.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the repository root, for a run without installation
+sys.path.insert(
+    0, str(Path(__file__).resolve().parent.parent)
+)  # the repository root, for a run without installation
 
 from experiments.golden.verify import CaseReport, verify  # noqa: E402
 from skiptune.errors import SkiptuneError  # noqa: E402
@@ -23,7 +25,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the check; returns the exit code."""
     parser = argparse.ArgumentParser(description="Check a folder of golden reference data.")
     parser.add_argument("folder", metavar="DIR", type=Path, help="folder with manifest.json")
-    parser.add_argument("--case", action="append", default=[], metavar="NAME", help="only this case (repeatable)")
+    parser.add_argument(
+        "--case", action="append", default=[], metavar="NAME", help="only this case (repeatable)"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     given = parser.parse_args(arguments)
     reports = []

@@ -18,7 +18,7 @@ from skiptune.errors import SkiptuneError
 def official_sampler(
     repository: Path, kwargs: dict[str, Any], denoiser: Denoiser
 ) -> Callable[[Tensor, Tensor | None, int], Tensor]:
-    """``f(latents, one-hot labels, steps) -> images``: Heun as in ``generate.py``, on equal weights and device.
+    """``f(latents, one-hot labels, steps) -> images``: Heun of ``generate.py``, on equal weights and device.
 
     Raises:
         SkiptuneError: ``repository`` is no checkout of NVlabs/edm.

@@ -1,4 +1,4 @@
-"""Runners for the recorded networks of the EDM family: the manifest entry says what is built and what is compared."""
+"""Runners for the recorded networks of the EDM family: the entry says what is built and what is compared."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def check_network(case_dir: Path, entry: Mapping[str, Any]) -> Iterator[Comparis
     """A preconditioned network: denoised images, inner network, skip norms, rho variants, noise levels."""
     denoiser = build_network(entry["constructor"])
     state = load_file(case_dir / "weights.safetensors")
-    facts = {**computed_buffers(denoiser, state), **counts(denoiser)}
+    facts: dict[str, Any] = {**computed_buffers(denoiser, state), **counts(denoiser)}
     denoiser.load_state_dict(state, strict=True)
     facts["skip_connections"] = [describe(site) for site in find_skip_sites(denoiser)]
     facts |= {"sigma_min": denoiser.sigma_min, "sigma_max": denoiser.sigma_max}
@@ -65,7 +65,7 @@ def build_network(constructor: Mapping[str, Any]) -> Denoiser:
 
 
 def build_block(constructor: Mapping[str, Any]) -> UNetBlock:
-    """Our block from the official arguments; those of the initialisation do not matter, weights are loaded."""
+    """Our block from the official arguments; those of the initialisation do not matter, as weights follow."""
     given = {key: value for key, value in constructor["kwargs"].items() if not key.startswith("init")}
     attention, heads = given.pop("attention", False), given.pop("num_heads", None)
     per_head = given.pop("channels_per_head", 64)
@@ -145,26 +145,24 @@ def block_outputs(block: UNetBlock, io: Mapping[str, Tensor]) -> Producers:
                 outputs.append(y())
         return torch.stack(outputs)
 
-    variants = {f"y_rho_{name}": lambda place=place: tuned(place) for name, place in PLACES.items()}  # type: ignore[misc]
+    variants = {f"y_rho_{name}": lambda place=place: tuned(place) for name, place in PLACES.items()}
     return {"y": y, **variants}
 
 
-def produce(
-    entry: Mapping[str, Any], io: Mapping[str, Tensor], producers: Producers
-) -> Iterator[Comparison]:
+def produce(entry: Mapping[str, Any], io: Mapping[str, Tensor], producers: Producers) -> Iterator[Comparison]:
     """Compute the outputs that are listed and known; compare_outputs fails the listed ones that are not."""
     listed = [name for name, tensor in entry["io"].items() if tensor["role"] == "output"]
     produced = {name: producers[name]() for name in listed if name in producers}
     yield from compare_outputs(entry["case"], entry, produced, io)
 
 
-def single_input(
-    entry: Mapping[str, Any], io: Mapping[str, Tensor]
-) -> tuple[Tensor, Tensor, Tensor | None]:
+def single_input(entry: Mapping[str, Any], io: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor | None]:
     """``x``, ``sigma`` and labels that the outputs for one noise level were recorded with."""
     given = entry.get("skip_input")
     if given is None:
-        raise SkiptuneError(f"case {entry['case']} does not say which input it was recorded with (skip_input)")
+        raise SkiptuneError(
+            f"case {entry['case']} does not say which input it was recorded with (skip_input)"
+        )
     match = re.fullmatch(r"(\w+)\[(\d+)\]", str(given["x"]))
     if match is None:
         raise SkiptuneError(f"case {entry['case']}: skip_input.x is {given['x']!r}, expected NAME[INDEX]")

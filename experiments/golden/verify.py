@@ -15,7 +15,12 @@ from typing import Any
 
 from experiments.golden.compare import Comparison
 from experiments.golden.networks import Unsupported, check_block, check_network
-from experiments.golden.samplers import check_edm_sampler, check_unipc_edm, check_unipc_edm_net, check_unipc_vp
+from experiments.golden.samplers import (
+    check_edm_sampler,
+    check_unipc_edm,
+    check_unipc_edm_net,
+    check_unipc_vp,
+)
 from skiptune.denoisers import PRECONDITIONINGS
 from skiptune.errors import SkiptuneError
 
@@ -59,7 +64,9 @@ def read_manifest(root: Path) -> dict[str, Entry]:
     try:
         entries = {entry["case"]: entry for entry in json.loads(path.read_text())["cases"]}
     except OSError as error:
-        raise SkiptuneError(f"{root} is no folder of reference data: cannot read manifest.json in it") from error
+        raise SkiptuneError(
+            f"{root} is no folder of reference data: cannot read manifest.json in it"
+        ) from error
     except (ValueError, KeyError, TypeError) as error:
         raise SkiptuneError(f"{path} is damaged, it lists no cases in the expected form") from error
     if not entries:

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from skiptune.denoisers import PRECONDITIONINGS, Denoiser
+from skiptune.denoisers import PRECONDITIONINGS, Denoiser, Preconditioned
 from skiptune.errors import SkiptuneError
 from skiptune.runtime.files import digest, file_digest, read_json, write_atomic
 
@@ -31,7 +31,7 @@ class LoadedDenoiser:
     sha256: str
 
 
-def build_denoiser(description: dict[str, Any]) -> Denoiser:
+def build_denoiser(description: dict[str, Any]) -> Preconditioned:
     """A denoiser with fresh weights from ``{"class": "EDMPrecond", "kwargs": {...}}``.
 
     Raises:

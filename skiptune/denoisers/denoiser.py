@@ -16,6 +16,8 @@ from skiptune.errors import SkiptuneError
 class Denoiser(nn.Module):
     """Base class: counts function evaluations and fixes the shapes.
 
+    With torch.compile, compile the inner network: the count would make every call of this one a new graph.
+
     Attributes:
         image_shape: ``(C, H, W)``.
         num_classes: width of the one-hot condition, 0 for an unconditional network.
@@ -37,12 +39,6 @@ class Denoiser(nn.Module):
         self.sigma_max = sigma_max
         self.nfe = 0
 
-    # torch.compile takes an integer of a module for a constant, and would compile anew at every count.
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
-    def count(self) -> None:
-        """Add one function evaluation."""
-        self.nfe += 1
-
     def forward(
         self, x: Tensor, sigma: Tensor, condition: Tensor | None = None, **options: Tensor | None
     ) -> Tensor:
@@ -60,7 +56,7 @@ class Denoiser(nn.Module):
         Raises:
             SkiptuneError: a condition of another width.
         """
-        self.count()
+        self.nfe += 1
         x = x.to(torch.float32)
         sigma = torch.as_tensor(sigma, device=x.device).to(torch.float32).reshape(-1, 1, 1, 1)
         if self.num_classes == 0:

@@ -82,7 +82,7 @@ def find_edm_sites(network: nn.Module, prefix: str) -> tuple[SkipSite, ...]:
             d = skips.pop()
             if width + d != block.in_channels:
                 raise SkiptuneError(
-                    f"decoder block {name} takes {block.in_channels} channels, decoder and skip have {width}+{d}"
+                    f"block {name} takes {block.in_channels} channels, decoder and skip have {width}+{d}"
                 )
             resolution = int(name.split("x")[0])
             path, shortcut = f"{prefix}dec.{name}", getattr(block, "skip", None)

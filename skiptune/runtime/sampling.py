@@ -204,7 +204,7 @@ def chunk_numbers(seeds: range) -> range:
     """
     if len(seeds) == 0 or seeds.start % CHUNK or len(seeds) % CHUNK or seeds.start < 0:
         raise SkiptuneError(
-            f"{len(seeds)} images from seed {seeds.start} on do not fill whole chunks: the first seed and the "
+            f"{len(seeds)} images from seed {seeds.start} on do not fill whole chunks: first seed and "
             f"number of images (size) must be multiples of {CHUNK}"
         )
     return range(seeds.start // CHUNK, seeds.stop // CHUNK)

@@ -89,7 +89,7 @@ def train_classifier(settings: ClassifierTraining, on_step: OnStep | None = None
     `on_step(step, total, loss)` is called after every step. Raises SkiptuneError for unknown names and
     settings that do not fit the data set.
     """
-    start = time.monotonic()
+    start, commit = time.monotonic(), _commit()  # the commit of the code that runs, not of the end
     if settings.architecture not in ARCHITECTURES:
         raise SkiptuneError(
             f"unknown architecture '{settings.architecture}': choose one of {', '.join(ARCHITECTURES)}"
@@ -121,7 +121,7 @@ def train_classifier(settings: ClassifierTraining, on_step: OnStep | None = None
         "dataset": settings.dataset,
         "settings": dataclasses.asdict(settings),
         "seed": settings.seed,
-        "commit": _commit(),
+        "commit": commit,
         "torch": torch.__version__,
         "parameters": sum(p.numel() for p in network.parameters()),
         "training_images": count,

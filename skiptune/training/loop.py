@@ -9,9 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -32,92 +30,9 @@ from skiptune.training.checkpoint import (
 )
 from skiptune.training.losses import EDMLoss
 from skiptune.training.parallel import average_over_workers, other_workers, process_group
+from skiptune.training.settings import DenoiserTraining
 
 OnStep = Callable[[int, float], None]
-
-
-@dataclass(frozen=True)
-class DenoiserTraining:
-    """Everything that determines a training run.
-
-    Attributes:
-        denoiser: ``{"class": "EDMPrecond", "kwargs": {...}}``.
-        dataset: name of the data set; its split ``train`` is used, image ``i`` of the run being seed ``i``.
-        images: training images in total, rounded down to whole batches; ``batch`` per step over all workers.
-        learning_rate: Adam; linear warm-up over ``warmup_images``, linear decay to 0 over the last
-            ``decay_images``.
-        ema_halflife: half-life of the averaged weights in images, at most 5% of the images seen (EDM's
-            ramp-up).
-        loss: arguments of ``EDMLoss``.
-        workers: data-parallel processes, each with one thread on the CPU.
-        precision: ``fp32``, or ``bf16`` for autocast with fp32 weights.
-        compile: compile the network (about 1.4 times faster on a CPU, needs a C++ compiler).
-        device: ``cpu`` or ``cuda`` (one GPU per worker).
-        checkpoint_every, log_every: in steps; there is always a checkpoint and a log row after the last step.
-
-    Until the decay begins nothing depends on ``images``: a run continues as one with more images when
-    ``loss.jsonl`` and ``checkpoint.safetensors`` are copied to that run's folder.
-
-    Raises:
-        SkiptuneError: values that do not fit together.
-    """
-
-    name: str
-    denoiser: dict[str, Any]
-    dataset: str
-    images: int
-    batch: int = 128
-    learning_rate: float = 1e-3
-    warmup_images: int = 20_000
-    decay_images: int = 500_000
-    ema_halflife: int = 50_000
-    loss: dict[str, float] = field(default_factory=dict)
-    seed: int = 0
-    workers: int = 2
-    precision: str = "fp32"
-    compile: bool = False
-    device: str = "cpu"
-    checkpoint_every: int = 200
-    log_every: int = 20
-
-    def __post_init__(self) -> None:
-        for name in ("images", "batch", "workers", "checkpoint_every", "log_every"):
-            if getattr(self, name) < 1:
-                raise SkiptuneError(f"{name} is {getattr(self, name)}; it must be 1 or more")
-        if self.batch % self.workers:
-            raise SkiptuneError(
-                f"batch {self.batch} does not divide among {self.workers} workers; change one of them"
-            )
-        if self.images < self.batch:
-            raise SkiptuneError(f"{self.images} images are no batch of {self.batch}; train on more images")
-        if self.precision not in ("fp32", "bf16"):
-            raise SkiptuneError(f"precision {self.precision!r} is unknown; choose fp32 or bf16")
-        if self.device not in ("cpu", "cuda"):
-            raise SkiptuneError(f"device {self.device!r} is unknown; choose cpu or cuda")
-        if self.checkpoint_every % self.log_every:
-            raise SkiptuneError(
-                f"checkpoint_every {self.checkpoint_every} is no multiple of log_every {self.log_every}; "
-                "choose one, so that a resumed log has no half averages"
-            )
-        try:
-            EDMLoss(**self.loss)
-        except TypeError as error:
-            raise SkiptuneError(f"loss {self.loss} does not fit: {error}") from error
-
-    @property
-    def steps(self) -> int:
-        return self.images // self.batch
-
-    def learning_rate_at(self, images: int) -> float:
-        """Learning rate of the step that begins after ``images`` training images."""
-        up = min(1.0, (images + self.batch) / max(self.warmup_images, 1))
-        down = min(1.0, (self.images - images) / max(self.decay_images, 1))
-        return self.learning_rate * max(0.0, min(up, down))
-
-    def ema_decay_at(self, images: int) -> float:
-        """Factor of the averaged weights in the step that ends after ``images`` training images."""
-        halflife = min(self.ema_halflife, 0.05 * images)
-        return 0.5 ** (self.batch / max(halflife, 1e-8))
 
 
 def train(settings: DenoiserTraining, folder: Path, on_step: OnStep | None = None) -> TrainingState:
@@ -204,11 +119,15 @@ def _steps(
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         # One exchange a step: all gradients and the loss in one vector.
-        gradients = torch.cat([p.grad.flatten() for p in parameters.values()] + [loss.detach().reshape(1)])
+        parts = [p.grad for p in parameters.values() if p.grad is not None]
+        if len(parts) < len(parameters):
+            unused = next(name for name, p in parameters.items() if p.grad is None)
+            raise SkiptuneError(f"the loss does not depend on {unused}; describe the network without it")
+        gradients = torch.cat([part.flatten() for part in parts] + [loss.detach().reshape(1)])
         average_over_workers(gradients, settings.workers)
-        pieces = gradients[:-1].split([p.numel() for p in parameters.values()])
-        for parameter, piece in zip(parameters.values(), pieces, strict=True):
-            parameter.grad.copy_(piece.reshape(parameter.shape))
+        pieces = gradients[:-1].split([part.numel() for part in parts])
+        for part, piece in zip(parts, pieces, strict=True):
+            part.copy_(piece.reshape(part.shape))
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate_at(seen)
         optimizer.step()

@@ -97,7 +97,9 @@ def test_weights_can_be_assigned_to_a_network_without_memory(golden):
     entry, denoiser, io = golden("edm_ve_precond")
     with torch.device("meta"):
         empty = type(denoiser)(**entry["constructor"]["kwargs"])
-    state = {name: value.float() for name, value in load_file(KEPT / "edm_ve_precond/weights.safetensors").items()}
+    state = {
+        name: value.float() for name, value in load_file(KEPT / "edm_ve_precond/weights.safetensors").items()
+    }
     empty.load_state_dict(state, assign=True)
     x, sigma = io["x"][2], io["sigmas"][2]
     with torch.no_grad():

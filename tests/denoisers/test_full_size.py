@@ -7,12 +7,12 @@ from skiptune.denoisers import EDMPrecond
 from skiptune.interventions import find_skip_sites
 
 ADM_IMAGENET64 = {
-    "img_resolution": 64, "img_channels": 3, "label_dim": 1000, "model_type": "DhariwalUNet", "model_channels": 192,
-    "channel_mult": [1, 2, 3, 4],
+    "img_resolution": 64, "img_channels": 3, "label_dim": 1000, "model_type": "DhariwalUNet",
+    "model_channels": 192, "channel_mult": [1, 2, 3, 4],
 }  # fmt: skip
 DDPMPP_AFHQ64 = {
-    "img_resolution": 64, "img_channels": 3, "augment_dim": 9, "model_type": "SongUNet", "model_channels": 128,
-    "channel_mult": [1, 2, 2, 2],
+    "img_resolution": 64, "img_channels": 3, "augment_dim": 9, "model_type": "SongUNet",
+    "model_channels": 128, "channel_mult": [1, 2, 2, 2],
 }  # fmt: skip
 
 

@@ -17,7 +17,9 @@ from skiptune.denoisers.layers import (
 
 def test_attention_is_the_published_formula():
     heads, width, size = 2, 8, 3
-    qkv = torch.randn(2, 3 * heads * width, size, size, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    qkv = torch.randn(
+        2, 3 * heads * width, size, size, dtype=torch.float64, generator=torch.Generator().manual_seed(1)
+    )
     q, k, v = qkv.reshape(2, heads, width, 3, size * size).unbind(3)  # q, k, v innermost
     weight = torch.einsum("nhcq,nhck->nhqk", q, k / math.sqrt(width)).softmax(dim=3)
     expected = torch.einsum("nhqk,nhck->nhcq", weight, v).reshape(2, heads * width, size, size)

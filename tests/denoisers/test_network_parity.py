@@ -52,6 +52,9 @@ def test_shared_case(case):
 @pytest.mark.parametrize("case", networks(KEPT))
 def test_state_dict_has_the_published_names_and_shapes(case):
     entries = {entry["case"]: entry for entry in json.loads((KEPT / "manifest.json").read_text())["cases"]}
-    own = {name: list(value.shape) for name, value in build_network(entries[case]["constructor"]).state_dict().items()}
+    own = {
+        name: list(value.shape)
+        for name, value in build_network(entries[case]["constructor"]).state_dict().items()
+    }
     with safe_open(KEPT / case / "weights.safetensors", "pt") as file:
         assert own == {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118

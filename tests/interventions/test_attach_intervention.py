@@ -2,7 +2,14 @@ import pytest
 import torch
 
 from skiptune.errors import SkiptuneError
-from skiptune.interventions import SkipTuning, TimeSchedule, Window, attach_intervention, find_skip_sites, interpolate_rho
+from skiptune.interventions import (
+    SkipTuning,
+    TimeSchedule,
+    Window,
+    attach_intervention,
+    find_skip_sites,
+    interpolate_rho,
+)
 from skiptune.interventions.build import complete_settings
 
 LEVELS = (80.0, 2.5, 0.5, 0.0)

@@ -12,14 +12,16 @@ from skiptune.interventions import SkipSite, SkipTuning
 U, D = 7, 5
 
 
-@pytest.fixture(scope="module", params=[12, 16], ids=["identity_shortcut", "projected_shortcut"])
-def block(request):
+SHORTCUTS = {"identity": U + D, "projected": 16}
+
+
+def make_block(width):
     """Block, site and inputs; ``U + D`` channels in, one group that contains channels of both."""
     torch.manual_seed(1)
-    block = UNetBlock(U + D, request.param, 4).eval().requires_grad_(False)
+    block = UNetBlock(U + D, width, 4).eval().requires_grad_(False)
     for parameter in block.parameters():
         parameter.normal_(std=0.3)
-    assert (block.skip is None) == (request.param == U + D)
+    assert (block.skip is None) == (width == U + D)
     site = SkipSite(0, "block", block, block.norm0, U, D, 4, block.skip)
     return block, site, torch.randn(2, U + D, 4, 4), torch.randn(2, 4)
 
@@ -40,22 +42,29 @@ def formula(block, x, emb, factors):
 FACTORS = {"input": (1, 1, 0), "residual": (1, 0, 0), "norm0_input": (0, 1, 0), "norm0_output": (0, 0, 1)}
 
 
+@pytest.mark.parametrize("shortcut", SHORTCUTS)
 @pytest.mark.parametrize("place", FACTORS)
-def test_place_acts_on_its_path_only(block, place):
-    layer, site, x, emb = block
-    untouched = layer(x, emb)
-    with SkipTuning((0.4,), place).attach(layer, [site]):
-        y = layer(x, emb)
-    torch.testing.assert_close(y, formula(layer, x, emb, [0.4**power for power in FACTORS[place]]))
+def test_place_acts_on_its_path_only(place, shortcut):
+    block, site, x, emb = make_block(SHORTCUTS[shortcut])
+    untouched = block(x, emb)
+    with SkipTuning((0.4,), place).attach(block, [site]):
+        y = block(x, emb)
+    torch.testing.assert_close(y, formula(block, x, emb, [0.4**power for power in FACTORS[place]]))
     assert (y - untouched).abs().max() > 0.01
-    assert torch.equal(layer(x, emb), untouched)
+    assert torch.equal(block(x, emb), untouched)
 
 
-@pytest.mark.parametrize(("outer", "inner"), list(itertools.product(FACTORS, repeat=2)))
-def test_places_inside_each_other(block, outer, inner):
-    layer, site, x, emb = block
-    if layer.skip is None and (outer, inner) == ("residual", "input"):
-        pytest.skip("documented: on an identity shortcut, input scaling is attached before residual scaling")
+NESTED = [
+    combination
+    for combination in itertools.product(SHORTCUTS, FACTORS, FACTORS)
+    if combination != ("identity", "residual", "input")  # to be attached in the other order
+]
+
+
+@pytest.mark.parametrize(("shortcut", "outer", "inner"), NESTED)
+def test_places_inside_each_other(shortcut, outer, inner):
+    block, site, x, emb = make_block(SHORTCUTS[shortcut])
     factors = [0.4**a * 0.7**b for a, b in zip(FACTORS[outer], FACTORS[inner], strict=True)]
-    with SkipTuning((0.4,), outer).attach(layer, [site]), SkipTuning((0.7,), inner).attach(layer, [site]):
-        torch.testing.assert_close(layer(x, emb), formula(layer, x, emb, factors))
+    with SkipTuning((0.4,), outer).attach(block, [site]), SkipTuning((0.7,), inner).attach(block, [site]):
+        y = block(x, emb)
+    torch.testing.assert_close(y, formula(block, x, emb, factors))

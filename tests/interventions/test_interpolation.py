@@ -17,7 +17,9 @@ FIVE = [True] * 5
 )
 def test_readings_of_the_formula(reading, expected):
     assert interpolate_rho(FIVE, 0.6, 1.0, reading) == pytest.approx(expected, abs=1e-15)
-    assert interpolate_rho(FIVE, 0.6, 1.0, reading, bottom_first=False) == pytest.approx(expected[::-1], abs=1e-15)
+    assert interpolate_rho(FIVE, 0.6, 1.0, reading, bottom_first=False) == pytest.approx(
+        expected[::-1], abs=1e-15
+    )
 
 
 def test_matching_leaves_other_sites_alone():

@@ -27,7 +27,9 @@ def test_sites_are_those_of_the_official_network(golden, case):
 def test_network_with_and_without_preconditioning(golden):
     _, denoiser, _ = golden("edm_adm_straddle")
     inner = find_skip_sites(denoiser.model)
-    assert [site.name for site in inner] == [site.name.removeprefix("model.") for site in find_skip_sites(denoiser)]
+    assert [site.name for site in inner] == [
+        site.name.removeprefix("model.") for site in find_skip_sites(denoiser)
+    ]
 
 
 @pytest.mark.parametrize("kind", ["standard", "skip", "residual"])
@@ -39,7 +41,9 @@ def test_auxiliary_layers_are_no_sites(kind):
     assert [site.d_channels for site in sites] == [16, 16, 16, 8, 8, 8]
     widths = {}
     for site in sites:
-        site.block.register_forward_pre_hook(lambda _, args, index=site.index: widths.update({index: args[0].shape}))
+        site.block.register_forward_pre_hook(
+            lambda _, args, index=site.index: widths.update({index: args[0].shape})
+        )
     with torch.no_grad():
         denoiser(torch.zeros(1, 3, 16, 16), torch.tensor(1.0))
     assert widths == {s.index: (1, s.u_channels + s.d_channels, s.resolution, s.resolution) for s in sites}

@@ -49,7 +49,10 @@ def test_window_includes_its_ends():
 @pytest.mark.parametrize(
     ("make", "line"),
     [
-        (lambda: TimeSchedule("sideways", LEVELS), "unknown time direction 'sideways'; choose one of increasing"),
+        (
+            lambda: TimeSchedule("sideways", LEVELS),
+            "unknown time direction 'sideways'; choose one of increasing",
+        ),
         (lambda: TimeSchedule("increasing", LEVELS, "time"), "unknown time axis 'time'; choose one of step"),
         (lambda: TimeSchedule("increasing", (1.0, 2.0)), "descending"),
         (lambda: TimeSchedule("increasing", (1.0,)), "at least two"),
@@ -70,7 +73,9 @@ def setting(golden):
     return denoiser, find_skip_sites(denoiser), io["x"][2], tuple(io["rho"].tolist())
 
 
-@pytest.mark.parametrize(("direction", "full", "none"), [("increasing", 0.5, 80.0), ("decreasing", 80.0, 0.5)])
+@pytest.mark.parametrize(
+    ("direction", "full", "none"), [("increasing", 0.5, 80.0), ("decreasing", 80.0, 0.5)]
+)
 def test_full_strength_at_one_end_and_untouched_at_the_other(setting, direction, full, none):
     denoiser, sites, x, rho = setting
     full, none = torch.tensor(full), torch.tensor(none)

@@ -1,0 +1,93 @@
+"""Settings of a denoiser training and the schedules that follow from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from skiptune.errors import SkiptuneError
+from skiptune.training.losses import EDMLoss
+
+
+@dataclass(frozen=True)
+class DenoiserTraining:
+    """Everything that determines a training run.
+
+    Attributes:
+        denoiser: ``{"class": "EDMPrecond", "kwargs": {...}}``.
+        dataset: name of the data set; its split ``train`` is used, image ``i`` of the run being seed ``i``.
+        images: training images in total, rounded down to whole batches; ``batch`` per step over all workers.
+        learning_rate: Adam; linear warm-up over ``warmup_images``, linear decay to 0 over the last
+            ``decay_images``.
+        ema_halflife: half-life of the averaged weights in images, at most 5% of the images seen (EDM's
+            ramp-up).
+        loss: arguments of ``EDMLoss``.
+        workers: data-parallel processes, each with one thread on the CPU.
+        precision: ``fp32``, or ``bf16`` for autocast with fp32 weights.
+        compile: compile the network (about 1.4 times faster on a CPU, needs a C++ compiler).
+        device: ``cpu`` or ``cuda`` (one GPU per worker).
+        checkpoint_every, log_every: in steps; there is always a checkpoint and a log row after the last step.
+
+    Until the decay begins nothing depends on ``images``: a run continues as one with more images when
+    ``loss.jsonl`` and ``checkpoint.safetensors`` are copied to that run's folder.
+
+    Raises:
+        SkiptuneError: values that do not fit together.
+    """
+
+    name: str
+    denoiser: dict[str, Any]
+    dataset: str
+    images: int
+    batch: int = 128
+    learning_rate: float = 1e-3
+    warmup_images: int = 20_000
+    decay_images: int = 500_000
+    ema_halflife: int = 50_000
+    loss: dict[str, float] = field(default_factory=dict)
+    seed: int = 0
+    workers: int = 2
+    precision: str = "fp32"
+    compile: bool = False
+    device: str = "cpu"
+    checkpoint_every: int = 200
+    log_every: int = 20
+
+    def __post_init__(self) -> None:
+        for name in ("images", "batch", "workers", "checkpoint_every", "log_every"):
+            if getattr(self, name) < 1:
+                raise SkiptuneError(f"{name} is {getattr(self, name)}; it must be 1 or more")
+        if self.batch % self.workers:
+            raise SkiptuneError(
+                f"batch {self.batch} does not divide among {self.workers} workers; change one of them"
+            )
+        if self.images < self.batch:
+            raise SkiptuneError(f"{self.images} images are no batch of {self.batch}; train on more images")
+        if self.precision not in ("fp32", "bf16"):
+            raise SkiptuneError(f"precision {self.precision!r} is unknown; choose fp32 or bf16")
+        if self.device not in ("cpu", "cuda"):
+            raise SkiptuneError(f"device {self.device!r} is unknown; choose cpu or cuda")
+        if self.checkpoint_every % self.log_every:
+            raise SkiptuneError(
+                f"checkpoint_every {self.checkpoint_every} is no multiple of log_every {self.log_every}; "
+                "choose one, so that a resumed log has no half averages"
+            )
+        try:
+            EDMLoss(**self.loss)
+        except TypeError as error:
+            raise SkiptuneError(f"loss {self.loss} does not fit: {error}") from error
+
+    @property
+    def steps(self) -> int:
+        return self.images // self.batch
+
+    def learning_rate_at(self, images: int) -> float:
+        """Learning rate of the step that begins after ``images`` training images."""
+        up = min(1.0, (images + self.batch) / max(self.warmup_images, 1))
+        down = min(1.0, (self.images - images) / max(self.decay_images, 1))
+        return self.learning_rate * max(0.0, min(up, down))
+
+    def ema_decay_at(self, images: int) -> float:
+        """Factor of the averaged weights in the step that ends after ``images`` training images."""
+        halflife = min(self.ema_halflife, 0.05 * images)
+        return 0.5 ** (self.batch / max(halflife, 1e-8))

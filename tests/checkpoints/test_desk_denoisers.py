@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from skiptune.checkpoints.desk import DESK_FOLDER, build_denoiser, load_desk_denoiser, save_desk_denoiser
+from skiptune.errors import SkiptuneError
+
+KWARGS = {
+    "img_resolution": 8,
+    "img_channels": 1,
+    "label_dim": 4,
+    "model_channels": 8,
+    "channel_mult": [1, 2],
+    "num_blocks": 1,
+    "attn_resolutions": [],
+}
+DESCRIPTION: dict[str, Any] = {"class": "EDMPrecond", "kwargs": KWARGS}
+SHIPPED = sorted(path.stem for path in DESK_FOLDER.glob("edm_*.safetensors"))
+
+
+def state(description: dict[str, Any] = DESCRIPTION) -> dict[str, torch.Tensor]:
+    torch.manual_seed(0)
+    tensors = build_denoiser(description).state_dict()
+    return {k: v if "filter" in k or k == "u" else torch.randn(v.shape) for k, v in tensors.items()}
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    return save_desk_denoiser("tiny", DESCRIPTION, state(), {"settings": {"seed": 3}}, tmp_path)
+
+
+def refused(folder: Path, message: str) -> None:
+    with pytest.raises(SkiptuneError, match=message) as caught:
+        load_desk_denoiser("tiny", folder)
+    assert "\n" not in str(caught.value)
+
+
+def rewrite(path: Path, content: bytes) -> None:
+    """Replace the weights and make the record fit, so that only what is in the file is wrong."""
+    path.write_bytes(content)
+    path.with_suffix(".json").write_text(json.dumps({"sha256": hashlib.sha256(content).hexdigest()}))
+
+
+def test_round_trip_is_exact_after_rounding_to_float16(saved: Path) -> None:
+    loaded = load_desk_denoiser("tiny", saved.parent)
+    assert loaded.sha256 == hashlib.sha256(saved.read_bytes()).hexdigest()
+    weights = state()
+    for name, value in loaded.denoiser.state_dict().items():
+        assert value.dtype == torch.float32
+        exact = weights[name] if "resample_filter" in name else weights[name].half().float()
+        assert torch.equal(value, exact)
+    assert any(not torch.equal(value, weights[name]) for name, value in loaded.denoiser.state_dict().items())
+    assert not loaded.denoiser.training and not any(p.requires_grad for p in loaded.denoiser.parameters())
+    # What was loaded and saved again is the same file.
+    again = save_desk_denoiser("again", DESCRIPTION, loaded.denoiser.state_dict(), {}, saved.parent)
+    assert again.read_bytes() == saved.read_bytes()
+    record = json.loads(saved.with_suffix(".json").read_text())
+    assert record == {"name": "tiny", "settings": {"seed": 3}, "sha256": loaded.sha256}
+    assert sorted(path.suffix for path in saved.parent.glob("tiny*")) == [".json", ".safetensors"]
+
+
+def test_buffers_keep_their_precision(tmp_path: Path) -> None:
+    description = {"class": "iDDPMPrecond", "kwargs": KWARGS}
+    save_desk_denoiser("tiny", description, state(description), {}, tmp_path)
+    levels = build_denoiser(description).get_buffer("u")
+    assert not torch.equal(levels.half().float(), levels)
+    assert torch.equal(load_desk_denoiser("tiny", tmp_path).denoiser.get_buffer("u"), levels)
+
+
+def test_weights_that_cannot_be_stored(tmp_path: Path) -> None:
+    for value in (1e6, float("nan")):
+        weights = state()
+        weights["model.map_layer0.weight"][0, 0] = value
+        with pytest.raises(SkiptuneError, match="map_layer0.weight of tiny is not finite or too large"):
+            save_desk_denoiser("tiny", DESCRIPTION, weights, {}, tmp_path)
+    with pytest.raises(SkiptuneError, match="not those of the network described for tiny"):
+        save_desk_denoiser("tiny", DESCRIPTION, {"x": torch.zeros(1)}, {}, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_changed_weights_are_refused(saved: Path) -> None:
+    content = bytearray(saved.read_bytes())
+    content[-1] ^= 1
+    saved.write_bytes(content)
+    refused(saved.parent, "has not the sha256 of its record tiny.json")
+
+
+@pytest.mark.parametrize("suffix", [".json", ".safetensors"])
+def test_weights_and_record_belong_together(saved: Path, suffix: str) -> None:
+    saved.with_suffix(suffix).unlink()
+    refused(saved.parent, "no desk model 'tiny' in .*: expected tiny.safetensors and tiny.json")
+
+
+def test_damaged_record_is_refused(saved: Path) -> None:
+    saved.with_suffix(".json").write_text('{"sha256": ')
+    refused(saved.parent, "tiny.json is damaged")
+    saved.with_suffix(".json").write_text("{}")
+    refused(saved.parent, "has not the sha256")
+
+
+def test_foreign_files_are_refused(saved: Path) -> None:
+    tensors = load_file(saved)
+    other = saved.with_name("other.safetensors")
+
+    def content(metadata: dict[str, str] | None, tensors: dict[str, torch.Tensor] = tensors) -> bytes:
+        save_file(tensors, other, metadata)
+        return other.read_bytes()
+
+    header = {"denoiser": json.dumps(DESCRIPTION)}
+    wrong = "holds no desk denoiser"
+    for bad, message in (
+        (b"", wrong),
+        (b"no safetensors file, but long enough to have a header", wrong),
+        (saved.read_bytes()[:-100], wrong),
+        (content(None), wrong),  # no header
+        (content({"format": "pt"}), wrong),  # a header without description
+        (content({"denoiser": "{"}), wrong),
+        (content({"denoiser": "[1]"}), wrong),
+        (content(header, {"x": torch.zeros(1)}), wrong),
+        (content({"denoiser": json.dumps({"class": "Linear"})}), "unknown denoiser class 'Linear'"),
+        (content({"denoiser": json.dumps({"class": "EDMPrecond"})}), "cannot build EDMPrecond"),
+    ):
+        rewrite(saved, bad)
+        refused(saved.parent, message)
+    rewrite(saved, content(header))
+    load_desk_denoiser("tiny", saved.parent)  # so it was the content each time
+
+
+def test_unknown_descriptions() -> None:
+    with pytest.raises(SkiptuneError, match="unknown denoiser class None; choose one of .*VPPrecond"):
+        build_denoiser({})
+    with pytest.raises(SkiptuneError, match="cannot build EDMPrecond: .*depth"):
+        build_denoiser({"class": "EDMPrecond", "kwargs": {**KWARGS, "depth": 3}})
+
+
+def test_something_is_shipped() -> None:
+    assert "edm_glyphs" in SHIPPED
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+class TestShipped:
+    def test_file_is_small_and_the_record_names_it(self, name: str) -> None:
+        path = DESK_FOLDER / f"{name}.safetensors"
+        loaded = load_desk_denoiser(name)
+        assert path.stat().st_size < 4e6
+        record = json.loads(path.with_suffix(".json").read_text())
+        assert record["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest() == loaded.sha256
+        with safe_open(path, "pt") as file:
+            kinds = {file.get_slice(key).get_dtype() for key in file.keys() if "filter" not in key}  # noqa: SIM118
+        assert kinds == {"F16"}
+
+    def test_record_tells_how_it_was_made(self, name: str) -> None:
+        record = json.loads((DESK_FOLDER / f"{name}.json").read_text())
+        assert record["name"] == record["settings"]["name"] == name
+        settings = record["settings"]
+        assert isinstance(settings["seed"], int) and settings["images"] > 0
+        with safe_open(DESK_FOLDER / f"{name}.safetensors", "pt") as file:
+            assert json.loads(file.metadata()["denoiser"]) == settings["denoiser"]
+        assert re.fullmatch("[0-9a-f]{40}(-dirty)?", record["commit"])
+        assert record["duration_seconds"] > 0 and record["device"] and "torch" in record["packages"]
+        parameters = build_denoiser(settings["denoiser"]).parameters()
+        assert record["parameters"] == sum(p.numel() for p in parameters)
+        images, losses = zip(*record["loss_curve"], strict=True)
+        assert len(images) >= 50 and list(images) == sorted(set(images))
+        steps = settings["images"] // settings["batch"]
+        assert images[-1] > 0.99 * steps * settings["batch"]
+        assert sum(losses[-5:]) < sum(losses[:5])
+
+    def test_it_denoises(self, name: str) -> None:
+        denoiser = load_desk_denoiser(name).denoiser
+        noise = torch.randn(8, *denoiser.image_shape, generator=torch.Generator().manual_seed(0))
+        condition = torch.eye(denoiser.num_classes)[torch.arange(8)] if denoiser.num_classes else None
+        clean = 0.4 * torch.ones_like(noise)  # a plain surface
+        estimate = denoiser(clean + 0.2 * noise, torch.tensor(0.2), condition)
+        assert (estimate - clean).square().mean() < 0.5 * (0.2 * noise).square().mean()

@@ -1,0 +1,174 @@
+"""Measurements: the same for any number of workers, kept, extended, and never made from a damaged chunk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from experiments.measurement import Bench, Measurement, SeedBlocks
+from skiptune.checkpoints.models import resolve_model
+from skiptune.errors import SkiptuneError
+from skiptune.evaluation import load_extractor
+from skiptune.runtime.sampling import SamplingSettings
+from skiptune.runtime.store import Run, RunStore
+from skiptune.runtime.workers import Workers
+
+ROOT = Path(__file__).resolve().parents[2]
+TWO = SeedBlocks(0, 2, 250)
+
+
+@pytest.fixture(scope="module")
+def measurement() -> Measurement:
+    """Two blocks of one chunk, one network evaluation per image."""
+    model = yaml.safe_load((ROOT / "configs/model/edm_glyphs.yaml").read_text())
+    settings = SamplingSettings(
+        model=resolve_model(model, ROOT),
+        sampler={"name": "euler", "steps": 1},
+        intervention={"name": "skip_tuning", "rho_bottom": 0.8},
+        features="glyphs_cnn",
+        features_sha256=load_extractor("glyphs_cnn").digest,
+    )
+    return Measurement(settings, TWO, "glyphs", 300, ("fid", "accuracy"))
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory, measurement: Measurement) -> Bench:
+    """One worker, the measurement made."""
+    bench = Bench(RunStore(tmp_path_factory.mktemp("one")), Workers(1))
+    bench.measure([measurement])
+    return bench
+
+
+@pytest.fixture
+def copy(bench: Bench, tmp_path: Path) -> Iterator[Bench]:
+    """A bench of its own with copies of the chunks and no record."""
+    for path in bench.store.root.rglob("*.safetensors"):
+        target = tmp_path / path.relative_to(bench.store.root)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes())
+        settings = path.parent.parent / "settings.json"
+        (target.parent.parent / "settings.json").write_text(settings.read_text())
+    yield Bench(RunStore(tmp_path), Workers(1))
+
+
+def sampling_run(bench: Bench, measurement: Measurement) -> Run:
+    return measurement.settings.open(bench.store)
+
+
+def chunk_times(run: Run) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in (run.folder / "chunks").iterdir()}
+
+
+def without_circumstances(record: dict[str, Any] | None) -> dict[str, Any]:
+    assert record is not None
+    return {key: record[key] for key in record if key not in ("provenance", "images_per_second")}
+
+
+def test_two_workers_give_the_same_bits(bench: Bench, measurement: Measurement, tmp_path: Path) -> None:
+    with Workers(2) as workers:
+        together = Bench(RunStore(tmp_path), workers)
+        (result,) = together.measure([measurement])
+    one, two = sampling_run(bench, measurement), sampling_run(together, measurement)
+    for number in range(2):
+        assert one.chunk_path(number).read_bytes() == two.chunk_path(number).read_bytes()
+    records = [b.store.open(b.identity(measurement)).record() for b in (bench, together)]
+    assert without_circumstances(records[0]) == without_circumstances(records[1])
+    assert (result.nfe, result.run, result.bounds) == (1, one.id, ((0, 249), (250, 499)))
+    fid = result.value("fid")
+    assert fid.n == 2 and fid.low is not None and fid.high is not None and fid.low < fid.value < fid.high
+    assert 0 <= result.value("accuracy").value <= 1
+
+
+def test_second_call_computes_nothing(bench: Bench, measurement: Measurement) -> None:
+    files = {path: path.stat().st_mtime_ns for path in bench.store.root.rglob("*.*")}
+    first, second = bench.measure([measurement]), bench.measure([measurement, measurement])
+    assert second == [*first, *first]
+    assert {path: path.stat().st_mtime_ns for path in bench.store.root.rglob("*.*")} == files
+
+
+def test_more_seeds_go_on_where_fewer_stopped(copy: Bench, measurement: Measurement) -> None:
+    run = sampling_run(copy, measurement)
+    before = chunk_times(run)
+    one, three = (
+        replace(measurement, blocks=SeedBlocks(0, 1, 250)),
+        replace(measurement, blocks=SeedBlocks(0, 3, 250)),
+    )
+    first, more = copy.measure([one, three])
+    after = chunk_times(run)
+    assert set(after) - set(before) == {"00002.safetensors"}
+    assert before.items() <= after.items()
+    assert more.blocks["fid"][:1] == first.blocks["fid"] and len(more.blocks["fid"]) == 3
+    alone = first.value("fid")
+    assert (alone.low, alone.high, alone.n) == (None, None, 1)
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut"])
+def test_damaged_chunk_is_named_and_made_anew(copy: Bench, measurement: Measurement, damage: str) -> None:
+    run = sampling_run(copy, measurement)
+    path, other = run.chunk_path(1), run.chunk_path(0)
+    whole, kept = path.read_bytes(), other.read_bytes()
+    middle = len(whole) // 2
+    flipped = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
+    path.write_bytes(flipped if damage == "flipped" else whole[:-100])
+    with pytest.raises(
+        SkiptuneError, match="is damaged .*delete it and run the same command again"
+    ) as caught:
+        copy.measure([measurement])
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+    assert other.read_bytes() == kept
+    path.unlink()
+    copy.measure([measurement])
+    assert path.read_bytes() == whole
+
+
+def test_floor_is_measured_once(copy: Bench, measurement: Measurement) -> None:
+    floor = copy.floor(measurement)
+    assert floor.nfe == 0 and len(floor.blocks["fid"]) == 2
+    (made,) = copy.measure([measurement])
+    assert max(floor.blocks["fid"]) < min(made.blocks["fid"])  # real images are closer to real ones
+    written = copy.store.root / "runs" / floor.record / "record.json"
+    before = written.stat().st_mtime_ns
+    # It belongs to data, features and seeds: not to the sampler.
+    other = replace(measurement, settings=replace(measurement.settings, sampler={"name": "heun", "steps": 5}))
+    assert copy.floor(other) == floor
+    assert written.stat().st_mtime_ns == before
+
+
+def test_unwritable_store_is_refused_before_any_work(measurement: Measurement, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    bench = Bench(RunStore(tmp_path / "file" / "store"), Workers(1))
+    with pytest.raises(SkiptuneError, match="cannot write"):
+        bench.measure([measurement])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"metrics": ("beauty",)}, "unknown metric 'beauty'"),
+        ({"metrics": ()}, "no metrics given"),
+        ({"reference_images": 1}, "reference_images is 1"),
+    ],
+)
+def test_impossible_measurements(measurement: Measurement, change: dict[str, Any], message: str) -> None:
+    with pytest.raises(SkiptuneError, match=message):
+        replace(measurement, **change)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "message"),
+    [
+        ((0, 0, 250), "0 seed blocks"),
+        ((0, 2, 300), "multiples of 250"),
+        ((100, 2, 250), "multiples of 250"),
+        ((0, 2, 0), "multiples of 250"),
+        ((0, 2, 250.0), "size of the seed blocks is 250.0"),
+    ],
+)
+def test_impossible_blocks(numbers: tuple[Any, Any, Any], message: str) -> None:
+    with pytest.raises(SkiptuneError, match=message):
+        SeedBlocks(*numbers)

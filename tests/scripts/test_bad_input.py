@@ -1,0 +1,104 @@
+"""What a user can get wrong on the command line: one line that says so, exit code 2, nothing written."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from script_commands import TINY, Server
+
+from skiptune.checkpoints.desk import DESK_FOLDER
+
+MEASURE = {
+    "rho zero": (["intervention.rho_bottom=0"], "rho_bottom is 0"),
+    "rho above 1": (["intervention.rho_bottom=1.2"], "rho_bottom is 1.2"),
+    "rho no number": (["intervention.rho_bottom=high"], "rho_bottom"),
+    "no steps": (["sampler.steps=0"], "step"),
+    "half a step": (["sampler.steps=2.5"], "sampler.steps is 2.5, it must be a whole number"),
+    "noise level no number": (["sampler.sigma_max=big"], "sampler.sigma_max is 'big', it must be a number"),
+    "unknown metric": (["metrics=[fid,beauty]"], "unknown metric 'beauty'"),
+    "unknown metric alone": (["metrics=beauty"], "unknown metric 'beauty'"),
+    "no metric": (["metrics=[]"], "no metrics"),
+    "new sampler setting": (["+sampler.speed=1"], "euler has no setting speed"),
+    "unknown sampler setting": (["sampler.speed=1"], "sampler.speed"),
+    "unknown sampler": (["sampler=foo"], "euler heun unipc"),
+    "unknown model": (["model=foo"], "edm_glyphs"),
+    "no override": (["steps"], "steps"),
+    "blocks of parts of chunks": (["seeds.size=300"], "multiples of 250"),
+    "seeds inside a chunk": (["seeds.first=100"], "multiples of 250"),
+    "no blocks": (["seeds.count=0"], "0 seed blocks"),
+    "blocks no number": (["seeds.count=many"], "count of the seed blocks is 'many'"),
+    "no workers": (["workers=0"], "0 workers"),
+    "workers no number": (["workers=all"], "workers is 'all'"),
+    "unknown device": (["device=tpu"], "unknown device 'tpu'"),
+    "unknown noise device": (["noise_device=tpu"], "unknown noise_device 'tpu'"),
+    "no micro-batch": (["micro_batch=0"], "micro_batch is 0"),
+    "one reference image": (["reference_images=1"], "reference_images is 1"),
+    "unknown tracker": (["tracker.name=foo"], "unknown tracker 'foo'"),
+    "model not downloaded": (["model=edm_imagenet64"], "get it from https://"),
+    "features of the paper": (["features=inception_v3"], "no extractor 'inception_v3'"),
+    "unwritable store": (["outputs=file/store"], "cannot write"),
+    "unwritable store of a sweep": (["outputs=file/store", "sampler.steps=1,2", "-m"], "file/store"),
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A working folder with a regular file, below which nothing can be written."""
+    (tmp_path / "file").write_text("")
+    return tmp_path
+
+
+def assert_untouched(folder: Path) -> None:
+    assert [path.name for path in folder.rglob("*") if path.is_file()] == ["file"]
+
+
+@pytest.mark.parametrize("case", MEASURE)
+def test_measure(server: Server, folder: Path, case: str) -> None:
+    arguments, wanted = MEASURE[case]
+    done = server.run(folder, "measure.py", *TINY, *arguments)
+    assert wanted in done.error_line()
+    assert_untouched(folder)
+
+
+REPRODUCE = {
+    "unknown table": (["table=skip_tuning/99"], "no table 99 of skip_tuning yet; tables of this paper: 2"),
+    "unknown paper": (["table=foo/1"], "there is no table 1 of foo yet"),
+    "unknown scale": (["scale=moon"], "desk paper"),
+    "selection on the report seeds": (["scale.seeds.select.first=0"], "overlap"),
+    "nothing to select": (["table.tuning.grids.heun_selected=[1.0]"], "heun_selected has no value below 1"),
+    "unwritable results": (["results=file/results"], "cannot write"),
+    "unwritable store": (["outputs=file/store"], "cannot write"),
+    "tracker online without key": (["tracker.name=wandb", "tracker.mode=online"], "no API key"),
+}
+
+
+@pytest.mark.parametrize("case", REPRODUCE)
+def test_reproduce(server: Server, folder: Path, case: str) -> None:
+    arguments, wanted = REPRODUCE[case]
+    done = server.run(folder, "reproduce.py", "tracker=none", "workers=1", *arguments)
+    assert wanted in done.error_line()
+    assert not list(folder.rglob("*.safetensors"))
+
+
+def test_weights_with_another_hash(server: Server, folder: Path) -> None:
+    shutil.copy(DESK_FOLDER / "edm_glyphs.safetensors", folder / "weights.safetensors")
+    model = (
+        "model.kind=state_dict",
+        "+model.file=weights.safetensors",
+        "+model.url=https://example.org/weights",
+    )
+    done = server.run(folder, "measure.py", *TINY, *model, "checkpoints=.", f"+model.sha256={'0' * 64}")
+    assert "has sha256" in done.error_line() and "get it again" in done.err
+
+
+def test_benchmark(server: Server, folder: Path) -> None:
+    for arguments, wanted in (
+        (["speed"], "unknown benchmark 'speed'"),
+        (["sampling", "images=few"], "images is 'few'"),
+        (["sampling", "colour=red"], "unknown setting 'colour'"),
+        (["sampling", "edm_repo=file"], "no checkout of NVlabs/edm"),
+    ):
+        assert wanted in server.run(folder, "benchmark.py", *arguments).error_line()
+    assert_untouched(folder)

@@ -1,0 +1,74 @@
+"""scripts/measure.py: one run, a sweep, several processes, tracking."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from script_commands import SWEEP, TINY, Server, Shell, Sweep, chunks, written
+
+
+def test_sweep_prints_a_line_of_json_per_condition(sweep: Sweep) -> None:
+    assert sweep.done.code == 0, sweep.done.err
+    records = sweep.done.records()
+    assert [(r["sampler"]["steps"], r["nfe"]) for r in records] == [(1, 1), (1, 1), (2, 2), (2, 2)]
+    assert len({r["run"] for r in records}) == 4
+    assert sweep.record(2, 1.0)["intervention"] == {"name": "none"}
+    for record in records:
+        assert record["images"] == 500 and record["values"]["fid"]["n"] == 2
+        assert record["values"]["fid"]["low"] < record["values"]["fid"]["high"]
+    assert len(chunks(sweep.store)) == 8
+    progress = sweep.done.err.splitlines()
+    assert len(progress) == 4 and all("500/500 img" in line for line in progress)
+    assert not list(sweep.folder.iterdir())  # everything goes into the store
+
+
+def test_repeated_sweep_computes_nothing(sweep: Sweep, server: Server, tmp_path: Path) -> None:
+    before = written(sweep.store / "runs")
+    again = server.run(tmp_path, "measure.py", *SWEEP, f"outputs={sweep.store}")
+    assert (again.code, again.err) == (0, "")
+    assert again.out == sweep.done.out
+    assert written(sweep.store / "runs") == before
+
+
+def test_failed_job_of_a_sweep_does_not_stop_the_others(sweep: Sweep, server: Server, tmp_path: Path) -> None:
+    store = f"outputs={sweep.store}"
+    done = server.run(tmp_path, "measure.py", "-m", *TINY, store, "sampler.steps=0,1,-1,2")
+    assert done.code == 2
+    assert done.records() == [sweep.record(1, 1.0), sweep.record(2, 1.0)]
+    errors = done.err.splitlines()
+    assert len(errors) == 2 and all(line.startswith("error: ") for line in errors)
+    assert "sampler.steps=0" in errors[0] and "sampler.steps=-1" in errors[1]
+
+
+def test_single_run_with_offline_tracking(sweep: Sweep, shell: Shell, tmp_path: Path) -> None:
+    folder, store = tmp_path / "folder", tmp_path / "store"
+    folder.mkdir()
+    done = shell.run(
+        folder,
+        "measure.py",
+        *TINY,
+        "tracker=wandb",
+        "intervention.rho_bottom=0.8",
+        "metrics=[fid]",
+        f"outputs={store}",
+    )
+    assert done.code == 0, done.err
+    assert done.records() == [sweep.record(1, 0.8)]
+    assert chunks(store) == sweep.chunks(1, 0.8)
+    assert all("500/500 img" in line for line in done.err.splitlines()), done.err
+    assert list(store.glob("wandb/offline-run-*/*.wandb"))
+    assert not list(folder.iterdir())
+
+
+def test_torchrun_gives_the_same_bits(sweep: Sweep, shell: Shell, tmp_path: Path) -> None:
+    folder, store = tmp_path / "folder", tmp_path / "store"
+    folder.mkdir()
+    condition = (*TINY, "sampler.steps=2", "intervention.rho_bottom=0.8", f"outputs={store}")
+    done = shell.run(folder, "measure.py", *condition, processes=2)
+    assert done.code == 0, done.err
+    assert done.records() == [sweep.record(2, 0.8)]
+    assert chunks(store) == sweep.chunks(2, 0.8)
+    name = f"runs/{done.records()[0]['record']}/record.json"
+    one, two = (json.loads((root / name).read_text()) for root in (sweep.store, store))
+    assert (one["values"], one["nfe"], one["seeds"]) == (two["values"], two["nfe"], two["seeds"])

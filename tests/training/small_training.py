@@ -1,0 +1,68 @@
+"""A training small enough for tests; also the program that the kill tests start, kill and start again."""
+
+from __future__ import annotations
+
+import copy
+import sys
+from pathlib import Path
+from typing import Any
+
+from skiptune.checkpoints.desk import save_desk_denoiser
+from skiptune.training.checkpoint import TrainingState
+from skiptune.training.loop import train
+from skiptune.training.settings import DenoiserTraining
+
+# Dropout, so that its generator counts.
+DENOISER: dict[str, Any] = {
+    "class": "EDMPrecond",
+    "kwargs": {
+        "model_type": "SongUNet",
+        "img_resolution": 8,
+        "img_channels": 1,
+        "model_channels": 8,
+        "channel_mult": [1, 2],
+        "num_blocks": 1,
+        "attn_resolutions": [],
+        "dropout": 0.1,
+    },
+}
+
+
+def small(dropout: float = 0.1, **changes: Any) -> DenoiserTraining:
+    """24 steps on digits, a log row every 2 and a checkpoint every 4 of them, decay over the last 8."""
+    denoiser = copy.deepcopy(DENOISER)
+    denoiser["kwargs"]["dropout"] = dropout
+    values: dict[str, Any] = {
+        "name": "small",
+        "denoiser": denoiser,
+        "dataset": "digits",
+        "images": 192,
+        "batch": 8,
+        "learning_rate": 1e-3,
+        "warmup_images": 32,
+        "decay_images": 64,
+        "ema_halflife": 4,
+        "workers": 1,
+        "checkpoint_every": 4,
+        "log_every": 2,
+    }
+    return DenoiserTraining(**(values | changes))
+
+
+def export(state: TrainingState, folder: Path) -> Path:
+    return save_desk_denoiser("small", DENOISER, {**state.weights, **state.average}, {}, folder)
+
+
+def main(folder: Path) -> None:
+    """Train with two workers; after each log row wait for a line of stdin (at its end: do not wait)."""
+    print("starting", flush=True)
+
+    def on_step(images: int, loss: float) -> None:
+        print(images, flush=True)
+        sys.stdin.readline()
+
+    export(train(small(workers=2), folder, on_step), folder)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

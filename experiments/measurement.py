@@ -49,6 +49,14 @@ class SeedBlocks:
             raise SkiptuneError(f"{self.count} seed blocks: use at least 1, and 2 or more for an interval")
         chunk_numbers(range(self.first, self.first + self.size))
 
+    @classmethod
+    def of(cls, settings: Any) -> SeedBlocks:
+        """From ``{"first", "count", "size"}``. Raises SkiptuneError for anything else."""
+        try:
+            return cls(**settings)
+        except TypeError as error:
+            raise SkiptuneError(f"seed blocks are {{first, count, size}}, not {settings!r}") from error
+
     @property
     def seeds(self) -> range:
         return range(self.first, self.first + self.count * self.size)

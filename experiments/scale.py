@@ -95,7 +95,7 @@ def parse_scale(
 ) -> Scale:
     """The scale of a resolved configuration. Raises SkiptuneError if select and report seeds overlap."""
     roles = {name: Role(**role) for name, role in scale["roles"].items()}
-    select, report = (SeedBlocks(**scale["seeds"][key]) for key in ("select", "report"))
+    select, report = (SeedBlocks.of(scale["seeds"][key]) for key in ("select", "report"))
     if max(select.seeds.start, report.seeds.start) < min(select.seeds.stop, report.seeds.stop):
         raise SkiptuneError(
             "seeds.select and seeds.report overlap: what is selected on seeds cannot be reported on them"

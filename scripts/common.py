@@ -55,11 +55,12 @@ def command(name: str) -> Callable[[Callable[[dict[str, Any]], None]], Callable[
     """
 
     def decorate(function: Callable[[dict[str, Any]], None]) -> Callable[[], None]:
-        failed = False
+        started = failed = False
 
         @functools.wraps(function)
         def job(config: DictConfig) -> None:
-            nonlocal failed
+            nonlocal started, failed
+            started = True
             try:
                 function(plain(config))
             except (SkiptuneError, OSError) as error:
@@ -78,12 +79,15 @@ def command(name: str) -> Callable[[Callable[[dict[str, Any]], None]], Callable[
             os.environ["HYDRA_FULL_ERROR"] = "1"
             try:
                 program()
-            except (HydraException, OmegaConfBaseException, OSError) as error:
-                complain(error)
-                raise SystemExit(USER_ERROR) from None
             except KeyboardInterrupt:
                 complain("stopped; what was computed is kept, the same command goes on from there", "")
                 raise SystemExit(INTERRUPTED) from None
+            except Exception as error:
+                # Before the first job it is the command line that Hydra cannot make sense of.
+                if started and not isinstance(error, (HydraException, OmegaConfBaseException, OSError)):
+                    raise
+                complain(error)
+                raise SystemExit(USER_ERROR) from None
             if failed:
                 raise SystemExit(USER_ERROR)
 

@@ -31,7 +31,7 @@ def main(config: dict[str, Any]) -> None:
         )
         measurement = Measurement(
             settings,
-            SeedBlocks(**config["seeds"]),
+            SeedBlocks.of(config["seeds"]),
             model["dataset"],
             config["reference_images"],
             metric_names(config["metrics"]),
@@ -67,9 +67,9 @@ def main(config: dict[str, Any]) -> None:
     print(json.dumps(summary), flush=True)
 
 
-def metric_names(metrics: str | list[str]) -> tuple[str, ...]:
+def metric_names(metrics: Any) -> tuple[str, ...]:
     """``metrics=fid`` and ``metrics=[fid]`` mean the same."""
-    return (metrics,) if isinstance(metrics, str) else tuple(metrics)
+    return tuple(metrics) if isinstance(metrics, list) else (metrics,)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from experiments.skip_tuning.rho_table import roles
 from experiments.tables.config import parse_table
 from experiments.tables.render import render_text
 from experiments.tables.write import table_folder
+from skiptune.errors import SkiptuneError
 from skiptune.runtime.distributed import world
 from skiptune.runtime.files import write_atomic
 from skiptune.runtime.store import run_id
@@ -60,19 +61,39 @@ def check_writable(folder: Path) -> None:
 
 
 def normalised(arguments: list[str]) -> list[str]:
-    """``table=skip_tuning/2`` as ``table=skip_tuning/02``; an unknown table ends here with one line."""
-    for i, argument in enumerate(arguments):
-        if match := re.fullmatch(r"table=(\w+)/(\w+)", argument):
-            paper, number = match[1], match[2].zfill(2)
-            folder = Path(CONFIGS) / "table" / paper
-            if not (folder / f"{number}.yaml").is_file():
-                known = ", ".join(path.stem.lstrip("0") for path in sorted(folder.glob("*.yaml"))) or "none"
-                complain(f"there is no table {match[2]} of {paper} yet; tables of this paper: {known}")
-                raise SystemExit(USER_ERROR)
-            arguments[i] = f"table={paper}/{number}"
-    return arguments
+    """``table=skip_tuning/2`` as ``table=skip_tuning/02``, also several with commas.
+
+    Raises SkiptuneError for a table that is not there.
+    """
+    key = "table="
+    return [
+        key + ",".join(map(table_file, argument.removeprefix(key).split(",")))
+        if argument.startswith(key)
+        else argument
+        for argument in arguments
+    ]
+
+
+def table_file(name: str) -> str:
+    """``<paper>/<NN>`` of a table below ``configs/table``."""
+    tables = Path(CONFIGS) / "table"
+    match = re.fullmatch(r"(\w+)/(\w+)", name)
+    if match is None:
+        papers = ", ".join(sorted(path.name for path in tables.iterdir()))
+        raise SkiptuneError(f"no table is called {name!r}: write table=PAPER/NUMBER; papers: {papers}")
+    paper, number = match[1], match[2].zfill(2)
+    if not (tables / paper / f"{number}.yaml").is_file():
+        known = ", ".join(path.stem.lstrip("0") for path in sorted((tables / paper).glob("*.yaml")))
+        raise SkiptuneError(
+            f"there is no table {match[2]} of {paper} yet; tables of this paper: {known or 'none'}"
+        )
+    return f"{paper}/{number}"
 
 
 if __name__ == "__main__":
-    sys.argv[1:] = normalised(sys.argv[1:])
+    try:
+        sys.argv[1:] = normalised(sys.argv[1:])
+    except SkiptuneError as error:
+        complain(error)
+        raise SystemExit(USER_ERROR) from None
     main()

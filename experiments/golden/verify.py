@@ -62,7 +62,8 @@ def read_manifest(root: Path) -> dict[str, Entry]:
     """
     path = root / "manifest.json"
     try:
-        entries = {entry["case"]: entry for entry in json.loads(path.read_text())["cases"]}
+        listed = [(entry["case"], entry) for entry in json.loads(path.read_text())["cases"]]
+        entries = dict(listed)
     except OSError as error:
         raise SkiptuneError(
             f"{root} is no folder of reference data: cannot read manifest.json in it"
@@ -71,6 +72,8 @@ def read_manifest(root: Path) -> dict[str, Entry]:
         raise SkiptuneError(f"{path} is damaged, it lists no cases in the expected form") from error
     if not entries:
         raise SkiptuneError(f"{path} lists no cases")
+    if len(entries) < len(listed):
+        raise SkiptuneError(f"{path} lists a case twice, so one of them would not be checked")
     return entries
 
 

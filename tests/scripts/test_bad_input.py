@@ -29,6 +29,10 @@ MEASURE = {
     "seeds inside a chunk": (["seeds.first=100"], "multiples of 250"),
     "no blocks": (["seeds.count=0"], "0 seed blocks"),
     "blocks no number": (["seeds.count=many"], "count of the seed blocks is 'many'"),
+    "seeds no blocks": (["seeds=5"], "seed blocks are {first, count, size}, not 5"),
+    "other keys of seeds": (["+seeds.last=5"], "seed blocks are {first, count, size}"),
+    "metrics no names": (["metrics=5"], "unknown metric '5'"),
+    "group no name": (["sampler=3"], "must be a string"),
     "no workers": (["workers=0"], "0 workers"),
     "workers no number": (["workers=all"], "workers is 'all'"),
     "unknown device": (["device=tpu"], "unknown device 'tpu'"),
@@ -65,6 +69,11 @@ def test_measure(server: Server, folder: Path, case: str) -> None:
 REPRODUCE = {
     "unknown table": (["table=skip_tuning/99"], "no table 99 of skip_tuning yet; tables of this paper: 2"),
     "unknown paper": (["table=foo/1"], "there is no table 1 of foo yet"),
+    "table without paper": (
+        ["table=2"],
+        "no table is called '2': write table=PAPER/NUMBER; papers: skip_tuning",
+    ),
+    "one of several tables": (["table=skip_tuning/2,skip_tuning/77", "-m"], "no table 77 of skip_tuning"),
     "unknown scale": (["scale=moon"], "desk paper"),
     "selection on the report seeds": (["scale.seeds.select.first=0"], "overlap"),
     "nothing to select": (["table.tuning.grids.heun_selected=[1.0]"], "heun_selected has no value below 1"),

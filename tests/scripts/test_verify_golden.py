@@ -1,57 +1,16 @@
-import hashlib
-import json
 import math
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
+from golden_folder import CASE, KEPT, REPOSITORY, Folder, kept_entry
 from safetensors.torch import load_file, save_file
 
 from scripts.verify_golden import main
 from skiptune.denoisers import VPPrecond
 from skiptune.denoisers.layers import UNetBlock
-
-REPOSITORY = Path(__file__).parents[2]
-KEPT = REPOSITORY / "tests/data/golden"
-CASE = "edm_adm_straddle"
-
-
-class Folder:
-    """A folder of reference data with one manifest that a test may change."""
-
-    def __init__(self, root):
-        self.root, self.entries = root, []
-
-    def add(self, entry, **tensors):
-        """Write the files of an entry and list it."""
-        folder = self.root / entry["case"]
-        folder.mkdir()
-        for name, values in tensors.items():
-            save_file(values, folder / f"{name}.safetensors")
-        self.entries.append(entry)
-        self.sign(entry)
-        return entry
-
-    def sign(self, entry):
-        """Record sizes and checksums of the files as they are now."""
-        files = sorted((self.root / entry["case"]).iterdir())
-        entry["files"] = {
-            file.name: {"bytes": file.stat().st_size, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
-            for file in files
-        }
-
-    def check(self, capsys, *options):
-        """Exit code and reports by case."""
-        (self.root / "manifest.json").write_text(json.dumps({"cases": self.entries}))
-        code = main([str(self.root), "--json", *options])
-        return code, {report["case"]: report for report in json.loads(capsys.readouterr().out)["cases"]}
-
-
-def kept_entry(case=CASE):
-    return next(e for e in json.loads((KEPT / "manifest.json").read_text())["cases"] if e["case"] == case)
 
 
 @pytest.fixture
@@ -83,6 +42,8 @@ def test_json_of_an_intact_folder(folder, capsys):
 def test_wrong_folders_are_one_line(tmp_path, capsys):
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken/manifest.json").write_text("{")
+    (tmp_path / "twice").mkdir()
+    (tmp_path / "twice/manifest.json").write_text('{"cases": [{"case": "a"}, {"case": "a"}]}')
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty/manifest.json").write_text('{"cases": []}')
     for arguments, line in (
@@ -90,6 +51,7 @@ def test_wrong_folders_are_one_line(tmp_path, capsys):
         ([str(tmp_path)], "cannot read manifest.json"),
         ([str(tmp_path / "broken")], "is damaged"),
         ([str(tmp_path / "empty")], "lists no cases"),
+        ([str(tmp_path / "twice")], "lists a case twice"),
         ([str(KEPT), "--case", "edm_adm", "--case", "nothing"], "has no case nothing; it has edm_adm"),
     ):
         assert main(arguments) == 2
@@ -167,10 +129,8 @@ def test_listed_but_unknown_output_fails(folder, capsys):
 )
 def test_what_cannot_be_done_is_never_a_pass(folder, capsys, change, line):
     entry = folder.entries[0]
-    if "class" in change.get("constructor", {}) and change["constructor"]["class"] == "EDMPrecond":
-        change = {
-            "constructor": {"class": "EDMPrecond", "kwargs": {**entry["constructor"]["kwargs"], "depth": 3}}
-        }
+    if change.get("constructor", {}).get("class") == "EDMPrecond":
+        change["constructor"]["kwargs"].update(entry["constructor"]["kwargs"])
     entry.update(change)
     code, reports = folder.check(capsys)
     assert (code, reports["renamed"]["status"]) == (0, "unsupported")
@@ -180,7 +140,6 @@ def test_what_cannot_be_done_is_never_a_pass(folder, capsys, change, line):
 def test_failures_that_are_not_differences(folder, capsys):
     entry = folder.entries[0]
     entry["constructor"]["kwargs"]["num_blocks"] = 2  # the weights no longer fit
-    entry["case"] = "renamed"
     folder.entries.append({**kept_entry("unipc_edm_net"), "weights_from": "nowhere"})
     shutil.copytree(KEPT / "unipc_edm_net", folder.root / "unipc_edm_net")
     code, reports = folder.check(capsys)

@@ -41,14 +41,14 @@ def test_configuration_is_complete(name: str) -> None:
     model = configuration("model", name)
     assert model["kind"] == "desk" and model["name"] == name
     settings = DenoiserTraining(name=name, denoiser=model["denoiser"], dataset=model["dataset"], **training)
-    assert settings.steps > 1000 and settings.images % settings.batch == 0
+    assert settings.steps > 1000
     assert settings.learning_rate_at(settings.images // 2) == settings.learning_rate
     build_denoiser(settings.denoiser)
 
 
 def test_denoiser_is_exported_with_its_record(script: ModuleType, tmp_path: Path) -> None:
-    settings = small(images=1280, batch=4)  # 160 rows of the loss
-    training = {"seed": 5, "log_every": 2, "checkpoint_every": 4, "images": 1280, "batch": 4, "workers": 1}
+    settings = small()
+    training = {"seed": 5, "log_every": 2, "checkpoint_every": 20, "images": 160, "batch": 4, "workers": 1}
     config = {
         "model": {"name": "small", "denoiser": settings.denoiser, "dataset": "digits"},
         "tracker": {"name": "none", "mode": "offline", "project": "", "group": ""},
@@ -63,7 +63,7 @@ def test_denoiser_is_exported_with_its_record(script: ModuleType, tmp_path: Path
     assert record["parameters"] == sum(p.numel() for p in loaded.denoiser.parameters())
     assert len(record["commit"]) >= 40 or record["commit"] == "unknown"
     assert record["duration_seconds"] > 0 and record["packages"]["torch"] and record["device"]
-    assert [images for images, _ in record["loss_curve"]] == list(range(8, 1281, 8))
+    assert [images for images, _ in record["loss_curve"]] == list(range(8, 161, 8))
     (folder,) = (tmp_path / "outputs/training").iterdir()
     assert folder.name.startswith("small-") and (folder / "checkpoint.safetensors").exists()
     # The same command again has nothing to compute and writes the same weights.

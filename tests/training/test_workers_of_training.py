@@ -102,9 +102,8 @@ def test_killed_run_goes_on_to_the_same_bits(tmp_path: Path, uninterrupted: Path
     output, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, errors
     assert int(output.split()[1]) > 96  # it went on, it did not begin again
-    assert log.read_bytes() == (uninterrupted / "loss.jsonl").read_bytes()
-    assert (tmp_path / "small.json").read_bytes() == (uninterrupted / "small.json").read_bytes()  # holds the sha256
-    assert (tmp_path / "small.safetensors").read_bytes() == (uninterrupted / "small.safetensors").read_bytes()
+    for name in ("loss.jsonl", "small.safetensors", "small.json"):  # the last one holds the sha256
+        assert (tmp_path / name).read_bytes() == (uninterrupted / name).read_bytes()
 
 
 def test_lost_worker_is_reported_and_the_checkpoint_kept(tmp_path: Path) -> None:

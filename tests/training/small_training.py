@@ -49,19 +49,24 @@ def small(dropout: float = 0.1, **changes: Any) -> DenoiserTraining:
     return DenoiserTraining(**(values | changes))
 
 
+def two_workers(**changes: Any) -> DenoiserTraining:
+    """The run of the kill tests."""
+    return small(**({"workers": 2, "log_every": 1} | changes))
+
+
 def export(state: TrainingState, folder: Path) -> Path:
     return save_desk_denoiser("small", DENOISER, {**state.weights, **state.average}, {}, folder)
 
 
 def main(folder: Path) -> None:
-    """Train with two workers; after each log row wait for a line of stdin (at its end: do not wait)."""
+    """Train with two workers; after each log row wait for a line of stdin."""
     print("starting", flush=True)
 
     def on_step(images: int, loss: float) -> None:
         print(images, flush=True)
         sys.stdin.readline()
 
-    export(train(small(workers=2), folder, on_step), folder)
+    export(train(two_workers(), folder, on_step), folder)
 
 
 if __name__ == "__main__":

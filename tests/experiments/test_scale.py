@@ -26,8 +26,10 @@ def test_desk_measures_with_what_is_in_the_repository(scales: dict[str, Scale]) 
 
 
 def test_settings_of_a_row_win_over_the_defaults(scales: dict[str, Scale]) -> None:
-    merged = scales["desk"].sampler({"name": "unipc", "steps": 7, "order": 2})
-    assert (merged["steps"], merged["order"], merged["grid"]) == (7, 2, "log_snr")
+    desk = scales["desk"]
+    merged = desk.sampler({"name": "unipc", "steps": 7, "order": 2})
+    assert merged == {**desk.samplers["unipc"], "steps": 7, "order": 2}
+    assert merged["sigma_max"] == 80.0
 
 
 def test_rho_is_never_selected_on_the_seeds_it_is_reported_on(
@@ -36,12 +38,13 @@ def test_rho_is_never_selected_on_the_seeds_it_is_reported_on(
     for scale in scales.values():
         assert not set(scale.select.bounds) & set(scale.report.bounds)
         assert scale.select.seeds.start >= scale.report.seeds.stop
-    for first in (0, 4750):
+    report = scales["desk"].report.seeds
+    for first in (report.start, report.stop - 250):
         config = composed(f"scale.seeds.select.first={first}")
         with pytest.raises(SkiptuneError, match="seeds.select and seeds.report overlap"):
             parse_scale(config["scale"], config["samplers"], Path(), "cpu")
-    config = composed("scale.seeds.select.first=5000")
-    assert parse_scale(config["scale"], config["samplers"], Path(), "cpu").select.seeds.start == 5000
+    config = composed(f"scale.seeds.select.first={report.stop}")
+    assert parse_scale(config["scale"], config["samplers"], Path(), "cpu").select.seeds.start == report.stop
 
 
 def test_unknown_names_are_refused(scales: dict[str, Scale]) -> None:

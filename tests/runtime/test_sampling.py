@@ -24,9 +24,9 @@ from skiptune.runtime.workers import one_thread
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# Another micro-batch may round otherwise in every network call. Where this was written no bit differed (16, 5 and
-# 1 images a call, also after 9 steps); elsewhere some pixels may fall on the other side of a rounding to uint8,
-# and move the features a little.
+# Another micro-batch may round otherwise in every network call. Where this was written no bit differed (16, 5
+# and 1 images a call, also after 9 steps); elsewhere some pixels may fall on the other side of a rounding to
+# uint8, and move the features a little.
 FEATURES_TOLERANCE = 1e-2  # of the largest feature
 PIXELS_TOLERANCE = 1e-3  # share of the pixels, which differ by one level
 

@@ -54,7 +54,7 @@ def make_table(config: TableConfig, scale: Scale, bench: Bench, results: Path) -
         folder = table_folder(results, scale.name, config.paper)
         figures = [
             draw_curves(folder, config, rows, curves, selected, measured),
-            draw_samples(folder, config, rows, scale, bench, measurements),
+            draw_samples(folder, config, rows, scale, bench, measurements, measured),
         ]
         write_table(result, config, roles(rows, scale), results, [figure for figure in figures if figure])
     return result
@@ -153,12 +153,17 @@ def draw_samples(
     scale: Scale,
     bench: Bench,
     measurements: Mapping[str, Measurement],
+    measured: Mapping[str, Result],
 ) -> tuple[str, str] | None:
-    """Baseline and tuned images of equal seeds, for the last pair of rows that has both."""
-    pairs = [row for row in rows if row.baseline is not None]
-    if not pairs:
+    """Baseline and tuned images of equal seeds, for the pair of rows with the largest change of FID."""
+    ratios = {
+        row.id: measured[row.id].value("fid").value / measured[row.baseline].value("fid").value
+        for row in rows
+        if row.baseline is not None
+    }
+    if not ratios:
         return None
-    row = next((row for row in reversed(pairs) if row.tuned), pairs[-1])
+    row = config.row(min(ratios, key=lambda id: ratios[id]))
     assert row.baseline is not None
     baseline, tuned = (bench.samples(measurements[id]) for id in (row.baseline, row.id))
     names = getattr(load_dataset(scale.role(row.role).model["dataset"]), "class_names", None)
@@ -170,4 +175,5 @@ def draw_samples(
     )
     name = f"{config.name}_samples.png"
     sample_grid(folder / name, baseline.images[:shown], tuned.images[:shown], labels)
-    return name, f"Samples from equal seeds: {config.row(row.baseline).label} | {row.label}."
+    pair = f"{config.row(row.baseline).label} | {row.label}"
+    return name, f"Samples from equal seeds, the pair that differs most: {pair}."

@@ -48,6 +48,14 @@ def test_foreign_checkpoints_are_refused(folder: Path) -> None:
     refused(folder)
 
 
+def test_checkpoint_without_generator_is_continued(folder: Path) -> None:
+    path = folder / "checkpoint.safetensors"
+    tensors = load_file(path)
+    del tensors["generator"]  # as in the first checkpoints
+    save_file(tensors, path, {"step": "4", "seconds": "1.0"})
+    assert train(small(images=64), folder).curve[-1]["images"] == 64
+
+
 def test_checkpoint_knows_its_steps(folder: Path) -> None:
     assert saved_steps(folder / "checkpoint.safetensors") == 4
     assert saved_steps(folder / "none.safetensors") == 0

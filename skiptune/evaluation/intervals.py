@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import t as student_t
+from scipy.special import stdtrit
 
 from skiptune.errors import SkiptuneError
 
@@ -36,7 +36,7 @@ def block_interval(values: Sequence[float], confidence: float = 0.95) -> Interva
     if not np.isfinite(x).all():
         raise SkiptuneError("a seed block has no finite value: look for the failed chunk")
     value = float(x.mean())
-    half = float(student_t.ppf((1 + confidence) / 2, len(x) - 1) * x.std(ddof=1) / math.sqrt(len(x)))
+    half = float(stdtrit(len(x) - 1, (1 + confidence) / 2) * x.std(ddof=1) / math.sqrt(len(x)))
     return Interval(value, value - half, value + half, len(x))
 
 

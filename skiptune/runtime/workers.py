@@ -154,10 +154,10 @@ def _finished(task: TaskT, result: Any, on_done: Callable[[TaskT], None] | None)
 def _start_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     # Waits on a pipe that only the parent holds open: it returns however the parent dies, SIGKILL included.
     parent = multiprocessing.parent_process()
     if parent is not None:

@@ -15,7 +15,7 @@ from experiments.tables.config import RowConfig, TableConfig
 from experiments.tables.figures import RhoCurve, RhoPoint, rho_curve, sample_grid
 from experiments.tables.results import Provenance, RowResult, TableResult, floor_row
 from experiments.tables.verdicts import Evidence, judge
-from experiments.tables.write import table_folder, write_table
+from experiments.tables.write import keep_provenance, table_folder, write_table
 from skiptune.data import load_dataset
 from skiptune.errors import SkiptuneError
 from skiptune.runtime.distributed import world
@@ -50,6 +50,7 @@ def make_table(config: TableConfig, scale: Scale, bench: Bench, results: Path) -
         judge(evidence),
         Provenance.of(origin, time.monotonic() - started),
     )
+    result = keep_provenance(result, results)
     if world().is_main:
         folder = table_folder(results, scale.name, config.paper)
         figures = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from experiments.tables.config import PAPERS, SCALES, TableConfig
@@ -42,6 +43,19 @@ def write_table(
         write_atomic(folder / f"{config.name}.{suffix}", text)
     write_atomic(results / "README.md", render_index(results))
     return folder / f"{config.name}.md"
+
+
+def keep_provenance(result: TableResult, results: Path) -> TableResult:
+    """The result with the provenance of the stored table, if that has the same rows and claims.
+
+    Rendering a table again computes nothing, so it must not claim another commit, date or duration.
+    """
+    path = table_folder(results, result.scale, result.paper) / f"table_{result.table:02d}.json"
+    if not path.is_file():
+        return result
+    stored = TableResult.from_json(path.read_text(), str(path))
+    same = all(stored.as_dict()[key] == result.as_dict()[key] for key in ("rows", "claims"))
+    return replace(result, provenance=stored.provenance) if same else result
 
 
 def table_folder(results: Path, scale: str, paper: str) -> Path:

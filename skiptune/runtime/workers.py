@@ -158,7 +158,8 @@ def _start_worker() -> None:
 
 
 def end_with_parent() -> None:
-    # Waits on a pipe that only the parent holds open: it returns however the parent dies, SIGKILL included.
+    """End this process as soon as its parent has ended, however that happened; for a thread of a worker."""
+    # Waits on a pipe that only the parent holds open: it returns after SIGKILL too.
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
-import os
 import signal
 import tempfile
 import threading
@@ -17,6 +16,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from skiptune.errors import SkiptuneError
+from skiptune.runtime.workers import end_with_parent
 
 _LOST = "a training worker ended (killed, out of memory?): run the same command again to go on"
 
@@ -91,17 +91,9 @@ def _other_worker(
     started: Connection, work: Callable[..., object], rank: int, rendezvous: str, *arguments: Any
 ) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the first worker's, which ends this one
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     started.send(rank)
     try:
         work(rank, rendezvous, *arguments)
     except SkiptuneError:  # the first worker meets the same mistake and reports it
         raise SystemExit(1) from None
-
-
-def _end_with_parent() -> None:
-    # Waits on a pipe that only the parent holds open: it returns however the parent dies, SIGKILL included.
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
+from experiments.references import RealImages, floor_identity, measure_floor
 from experiments.tables.results import Value
-from skiptune.data import load_dataset
 from skiptune.errors import SkiptuneError
-from skiptune.evaluation import Reference, ReferenceStatistics, dataset_features
+from skiptune.evaluation import Reference
 from skiptune.evaluation.intervals import block_interval
 from skiptune.evaluation.metrics import get_metric
-from skiptune.evaluation.statistics import GaussianStatistics
 from skiptune.runtime.distributed import barrier, share, world
 from skiptune.runtime.progress import Progress
 from skiptune.runtime.provenance import provenance
@@ -25,12 +23,13 @@ from skiptune.runtime.sampling import (
     SampleChunk,
     Samples,
     SamplingSettings,
-    cached_extractor,
     chunk_numbers,
     read_samples,
 )
 from skiptune.runtime.store import RunStore
-from skiptune.runtime.workers import Workers
+from skiptune.runtime.workers import Workers, one_thread
+
+FLOOR_METRICS = ("fid",)  # metrics that compare with the reference; others say nothing about real images
 
 
 @dataclass(frozen=True)
@@ -83,8 +82,15 @@ class Measurement:
             raise SkiptuneError("no metrics given: name at least one")
         for name in self.metrics:
             get_metric(name)
-        if type(self.reference_images) is not int or self.reference_images < 2:
-            raise SkiptuneError(f"reference_images is {self.reference_images!r}, it must be 2 or more")
+        self.real  # noqa: B018 - refuses a reference that cannot be
+
+    @property
+    def real(self) -> RealImages:
+        """The real images of the reference."""
+        settings = self.settings
+        return RealImages(
+            self.dataset, self.reference_images, settings.features, settings.features_sha256, settings.device
+        )
 
 
 @dataclass(frozen=True)
@@ -97,6 +103,8 @@ class Result:
     blocks: dict[str, list[float]]
     bounds: tuple[tuple[int, int], ...]
     images_per_second: float | None
+    seconds: float
+    provenance: dict[str, Any]
 
     def value(self, metric: str) -> Value:
         """Mean over the blocks with its 95% interval; without one if there is a single block."""
@@ -107,6 +115,14 @@ class Result:
         return Value(interval.value, interval.low, interval.high, len(values), self.bounds)
 
 
+@dataclass(frozen=True)
+class Spent:
+    """What the sampling of one run took in this call."""
+
+    seconds: float
+    images_per_second: float | None
+
+
 @dataclass
 class Bench:
     """Where and with what measurements are made: a run store, workers, a device."""
@@ -115,7 +131,7 @@ class Bench:
     workers: Workers
     device: str = "cpu"
     label: str = "sampling"
-    references: dict[tuple[str, str, int], Reference] = field(default_factory=dict)
+    references: dict[RealImages, Reference] = field(default_factory=dict)
 
     def measure(self, measurements: Sequence[Measurement]) -> list[Result]:
         """Results in order; only missing chunks and missing records are computed.
@@ -124,10 +140,10 @@ class Bench:
         """
         records = [self.store.open(self.identity(m)) for m in measurements]
         unfinished = [m for m, record in zip(measurements, records, strict=True) if record.record() is None]
-        rate = self.sample(unfinished)
+        spent = self.sample(unfinished)
         for measurement, record in zip(measurements, records, strict=True):
             if record.record() is None and world().is_main:
-                record.write_record(self.evaluate(measurement, rate))
+                record.write_record(self.evaluate(measurement, spent))
         barrier()
         return [self.result(record.id, record.record()) for record in records]
 
@@ -138,16 +154,12 @@ class Bench:
             "numerics": NUMERICS,
             "sampling": measurement.settings.resolved(),
             "seeds": [list(bounds) for bounds in measurement.blocks.bounds],
-            "reference": {
-                "dataset": measurement.dataset,
-                "split": "reference",
-                "images": measurement.reference_images,
-            },
+            "reference": measurement.real.identity,
             "metrics": sorted(measurement.metrics),
         }
 
-    def sample(self, measurements: Sequence[Measurement]) -> float | None:
-        """Compute the missing chunks of all measurements; returns images per second, None for none."""
+    def sample(self, measurements: Sequence[Measurement]) -> dict[str, Spent]:
+        """Compute the missing chunks of all measurements; returns what each sampling run took."""
         tasks: dict[tuple[str, int], SampleChunk] = {}
         for measurement in measurements:
             run = measurement.settings.open(self.store)
@@ -155,7 +167,7 @@ class Bench:
                 tasks[run.id, number] = SampleChunk(run, measurement.settings, number)
         mine = share(list(tasks.values()), world())
         missing = [task for task in mine if task.run.missing([task.number])]
-        rate = None
+        spent: dict[str, Spent] = {}
         if missing:
             self.store.check_writable()
             started = time.perf_counter()
@@ -163,30 +175,59 @@ class Bench:
             silent = not world().is_main
             with Progress(len(mine) * CHUNK, label=self.label, initial=done, silent=silent) as progress:
                 self.workers.run(missing, lambda task: progress.advance(CHUNK))
-            rate = len(missing) * CHUNK / (time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            rate = len(missing) * CHUNK * world().size / seconds
+            for id, chunks in Counter(task.run.id for task in missing).items():
+                spent[id] = Spent(seconds * chunks / len(missing), rate)
         barrier()
-        return rate
+        return spent
 
-    def evaluate(self, measurement: Measurement, rate: float | None) -> dict[str, Any]:
-        """The record: block values of every metric, measured NFE, where it was made."""
+    def evaluate(self, measurement: Measurement, spent: dict[str, Spent]) -> dict[str, Any]:
+        """The record: block values of every metric, measured NFE, what it took and where it was made.
+
+        One thread, because sums round differently with more: the same bits under torchrun and without.
+        """
+        started = time.perf_counter()
         run = measurement.settings.open(self.store)
-        samples = read_samples(run, measurement.blocks.seeds)
-        reference = self.reference(measurement)
-        blocks = samples.features.blocks(measurement.blocks.count)
-        values = {
-            name: [get_metric(name).compute(block, reference) for block in blocks]
-            for name in sorted(measurement.metrics)
-        }
+        with one_thread():
+            samples = read_samples(run, measurement.blocks.seeds)
+            reference = self.reference(measurement.real)
+            blocks = samples.features.blocks(measurement.blocks.count)
+            values = {
+                name: [get_metric(name).compute(block, reference) for block in blocks]
+                for name in sorted(measurement.metrics)
+            }
+        sampling = spent.pop(run.id, Spent(0.0, None))
         return {
             "run": run.id,
             "nfe": samples.nfe,
             "values": values,
             "seeds": [list(bounds) for bounds in measurement.blocks.bounds],
-            "images_per_second": rate,
+            # Of the call that sampled it: all workers, their start included, mixed with its other runs.
+            "images_per_second": sampling.images_per_second,
+            "seconds": sampling.seconds + time.perf_counter() - started,
             "provenance": provenance(self.device),
         }
 
+    def reference(self, real: RealImages) -> Reference:
+        """The reference, read once per bench."""
+        if real not in self.references:
+            self.references[real] = real.reference(self.store)
+        return self.references[real]
+
+    def floor(self, measurement: Measurement) -> Result:
+        """The metrics between real and real at the measurement's block size (see ``references``)."""
+        real, size = measurement.real, measurement.blocks.size
+        metrics = tuple(name for name in measurement.metrics if name in FLOOR_METRICS)
+        run = self.store.open(floor_identity(real, size, metrics))
+        if run.record() is None and world().is_main:
+            with one_thread():
+                run.write_record(measure_floor(self.store, real, size, metrics))
+        barrier()
+        return self.result(run.id, run.record())
+
     def result(self, identity: str, record: dict[str, Any] | None) -> Result:
+        """The result that a stored record holds."""
         if record is None:
             raise SkiptuneError(
                 f"record {identity} was not written by the first process; look at its messages"
@@ -198,70 +239,10 @@ class Bench:
             blocks=record["values"],
             bounds=tuple((first, last) for first, last in record["seeds"]),
             images_per_second=record["images_per_second"],
+            seconds=record["seconds"],
+            provenance=record["provenance"],
         )
 
     def samples(self, measurement: Measurement) -> Samples:
         """The stored features and first images of a measurement made before."""
         return read_samples(measurement.settings.open(self.store), measurement.blocks.seeds)
-
-    def reference(self, measurement: Measurement) -> Reference:
-        """Statistics of the real images, computed once per store (a chunk of a run of its own)."""
-        settings, count = measurement.settings, measurement.reference_images
-        key = (measurement.dataset, settings.features_sha256, count)
-        if key not in self.references:
-            run = self.store.open(
-                {
-                    "kind": "reference",
-                    "numerics": NUMERICS,
-                    "dataset": measurement.dataset,
-                    "split": "reference",
-                    "images": count,
-                    "features": {"name": settings.features, "sha256": settings.features_sha256},
-                    "device": self.device,
-                }
-            )
-            if not run.has_chunk(0):
-                features = self.real_features(measurement, range(count))
-                statistics = GaussianStatistics.from_features(features.features)
-                run.write_chunk(0, {"mean": statistics.mean, "covariance": statistics.covariance})
-            stored = run.read_chunk(0)
-            self.references[key] = Reference(ReferenceStatistics(stored["mean"], stored["covariance"]))
-        return self.references[key]
-
-    def real_features(self, measurement: Measurement, seeds: Sequence[int]) -> Any:
-        """Features of real images of the split ``reference``."""
-        settings = measurement.settings
-        extractor = cached_extractor(settings.features, settings.features_sha256, self.device)
-        return dataset_features(extractor, load_dataset(measurement.dataset), seeds, "reference")
-
-    def floor(self, measurement: Measurement) -> Result:
-        """Real against real at the same number of images: what a perfect model would reach.
-
-        Blocks of real images that are not in the reference; of a finite data set, blocks drawn from it with
-        replacement.
-        """
-        size = load_dataset(measurement.dataset).size("reference")
-        identity = {**self.identity(measurement), "kind": "floor", "metrics": ["fid"]}
-        identity["sampling"] = {"features": measurement.settings.resolved()["features"]}
-        run = self.store.open(identity)
-        if run.record() is None and world().is_main:
-            reference, blocks, values = self.reference(measurement), measurement.blocks, []
-            for i in range(blocks.count):
-                start = measurement.reference_images + i * blocks.size
-                if start + blocks.size <= size:
-                    seeds: Sequence[int] = range(start, start + blocks.size)
-                else:
-                    seeds = np.random.default_rng(i).integers(size, size=blocks.size).tolist()
-                values.append(get_metric("fid").compute(self.real_features(measurement, seeds), reference))
-            run.write_record(
-                {
-                    "run": run.id,
-                    "nfe": 0,
-                    "values": {"fid": values},
-                    "seeds": [list(bounds) for bounds in blocks.bounds],
-                    "images_per_second": None,
-                    "provenance": provenance(self.device),
-                }
-            )
-        barrier()
-        return self.result(run.id, run.record())

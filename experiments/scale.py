@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from experiments.measurement import Measurement, SeedBlocks
+from experiments.tables.config import RowConfig
 from skiptune.checkpoints.models import resolve_model
 from skiptune.errors import SkiptuneError
 from skiptune.evaluation import load_extractor
@@ -111,3 +112,8 @@ def parse_scale(
         checkpoints=checkpoints,
         device=device,
     )
+
+
+def role_descriptions(rows: Sequence[RowConfig], scale: Scale) -> dict[str, dict[str, str]]:
+    """Model, data and features of every role that the rows name, for the head of a table."""
+    return {row.role: scale.role(row.role).description for row in rows}

@@ -125,6 +125,9 @@ def make_bench(config: dict[str, Any]) -> Iterator[Bench]:
     chosen = device(config["device"])
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)  # under torchrun every process has a GPU of its own
+        # Full float32 and fixed algorithms: the same bits on the same kind of GPU.
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = False, True
     count = config["workers"]
     if count == "auto":
         # Under torchrun every process is one worker; a GPU is driven by one process.

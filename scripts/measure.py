@@ -9,6 +9,7 @@ from typing import Any
 from common import command, make_bench, open_tracker
 
 from experiments.measurement import Measurement, SeedBlocks
+from experiments.references import default_reference_images
 from skiptune.checkpoints.models import resolve_model
 from skiptune.evaluation import load_extractor
 from skiptune.runtime.distributed import world
@@ -33,7 +34,9 @@ def main(config: dict[str, Any]) -> None:
             settings,
             SeedBlocks.of(config["seeds"]),
             model["dataset"],
-            config["reference_images"],
+            default_reference_images(model["dataset"])
+            if config["reference_images"] == "auto"
+            else config["reference_images"],
             metric_names(config["metrics"]),
         )
         identity = bench.store.open(bench.identity(measurement)).id

@@ -12,8 +12,7 @@ from common import CONFIGS, USER_ERROR, command, complain, make_bench, open_trac
 
 from experiments.cost import dry_run
 from experiments.registry import get_experiment
-from experiments.scale import parse_scale
-from experiments.skip_tuning.rho_table import roles
+from experiments.scale import parse_scale, role_descriptions
 from experiments.tables.config import parse_table
 from experiments.tables.render import render_text
 from experiments.tables.write import table_folder
@@ -48,7 +47,7 @@ def main(config: dict[str, Any]) -> None:
     for picture in sorted(folder.glob(f"{table.name}_*.png")):
         tracker.image(picture.stem, picture)
     tracker.finish()
-    print(render_text(result, table, roles(table.rows_at(scale.name), scale)))
+    print(render_text(result, table, role_descriptions(table.rows_at(scale.name), scale)))
     for path in sorted(folder.glob(f"{table.name}*")):
         print(f"wrote {path}")
 

@@ -25,7 +25,7 @@ from skiptune.samplers import initial_noise, make_sampler, sample
 
 SAMPLERS: dict[str, dict[str, Any]] = {
     "heun": {"name": "heun", "steps": 5},
-    "unipc": {"name": "unipc", "steps": 9, "grid": "log_snr"},
+    "unipc": {"name": "unipc", "steps": 9, "variant": "bh2"},
 }
 TUNED = {"name": "skip_tuning", "rho_bottom": 0.7}
 UNTOUCHED = {"name": "none"}
@@ -62,6 +62,7 @@ def benchmark_desk(
     micro_batch = images // workers if device == "cuda" else 125
     denoiser = cached_model(model, device)
     share = images // workers
+    images = share * workers
     report: dict[str, Any] = {
         "model": model.name,
         "images": images,

@@ -106,6 +106,11 @@ class TableConfig:
     def name(self) -> str:
         return f"table_{self.table:02d}"
 
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The metrics of this table's columns, in order."""
+        return tuple(column.key for column in self.columns if column.kind == "metric")
+
     def rows_at(self, scale: str) -> tuple[RowConfig, ...]:
         """The rows of this table at `scale`, in order."""
         return tuple(row for row in self.rows if scale in row.scales)

@@ -166,8 +166,10 @@ def _notes(result: TableResult, config: TableConfig) -> list[str]:
     for column in config.columns:
         floor = None if result.floor is None else result.floor.values.get(column.key)
         if floor is not None:
-            text = f"between two disjoint real sets {column.title} is {_interval(floor, column)}"
+            text = f"between real images and the reference {column.title} is {_interval(floor, column)}"
             notes.append(f"floor: {text}, about the lowest value to expect of a perfect model")
+            if at_floor := _at_floor(result, column.key, floor):
+                notes.append(f"rows at the floor, with little room below: {at_floor}")
     groups = _names(
         {(v.n, v.images): None} for row in result.rows if row is not result.floor for v in row.values.values()
     )
@@ -179,6 +181,14 @@ def _notes(result: TableResult, config: TableConfig) -> list[str]:
         else:
             notes.append(f"values are from one block of {images:,} images, without an interval")
     return notes
+
+
+def _at_floor(result: TableResult, metric: str, floor: Value) -> str:
+    """Labels of the rows whose interval meets that of the floor."""
+    values = [(row.label, row.values[metric]) for row in result.rows if metric in row.values]
+    top = floor.value if floor.high is None else floor.high
+    lows = [(label, v.value if v.low is None else v.low) for label, v in values if v is not floor]
+    return ", ".join(label for label, low in lows if low <= top)
 
 
 def _provenance(result: TableResult) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,7 +61,7 @@ class ClaimResult:
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where the table was computed. `started` is ISO 8601, `seconds` the wall-clock time of it all."""
+    """Where the numbers were computed. `started` is ISO 8601, `seconds` the wall-clock time of all."""
 
     commit: str
     packages: Mapping[str, str]
@@ -70,10 +70,16 @@ class Provenance:
     seconds: float
 
     @staticmethod
-    def of(where: Mapping[str, Any], seconds: float) -> Provenance:
-        """From `skiptune.runtime.provenance.provenance()`, taken at the start; Python counts as a package."""
-        packages = dict(where["packages"]) | ({"python": where["python"]} if "python" in where else {})
-        return Provenance(where["commit"], packages, where["device"], where["started"], seconds)
+    def of(records: Sequence[tuple[Mapping[str, Any], float]]) -> Provenance:
+        """From the records behind a table: (provenance, seconds) of each.
+
+        All commits, the first start, seconds in total; packages and device of the last. Python is a package.
+        """
+        last = records[-1][0]
+        packages = dict(last["packages"]) | ({"python": last["python"]} if "python" in last else {})
+        commits = ", ".join(sorted({where["commit"] for where, _ in records}))
+        started = min(where["started"] for where, _ in records)
+        return Provenance(commits, packages, last["device"], started, sum(seconds for _, seconds in records))
 
 
 @dataclass(frozen=True)
@@ -92,7 +98,7 @@ class TableResult:
 
     @property
     def floor(self) -> RowResult | None:
-        """The metric between two disjoint real sets: what a perfect model would score."""
+        """The metric between real and real images: about what a perfect model would score."""
         return self.row(FLOOR)
 
     def as_dict(self) -> dict[str, Any]:
@@ -130,7 +136,7 @@ class TableResult:
 
 
 def floor_row(values: Mapping[str, Value], record: tuple[str, ...], **settings: Any) -> RowResult:
-    """What the metric is between two disjoint sets of real images, where no network is called."""
+    """What the metric is between real and real images, where no network is called."""
     return RowResult(FLOOR, {"arm": "floor", **settings}, 0, values, {}, record=record)
 
 

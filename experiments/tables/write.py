@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from experiments.tables.config import PAPERS, SCALES, TableConfig
 from experiments.tables.render import Roles, render_csv, render_markdown
-from experiments.tables.results import TableResult
+from experiments.tables.results import ClaimResult, TableResult
 from skiptune.errors import SkiptuneError
 from skiptune.runtime.files import write_atomic
 
@@ -45,19 +44,6 @@ def write_table(
     return folder / f"{config.name}.md"
 
 
-def keep_provenance(result: TableResult, results: Path) -> TableResult:
-    """The result with the provenance of the stored table, if that has the same rows and claims.
-
-    Rendering a table again computes nothing, so it must not claim another commit, date or duration.
-    """
-    path = table_folder(results, result.scale, result.paper) / f"table_{result.table:02d}.json"
-    if not path.is_file():
-        return result
-    stored = TableResult.from_json(path.read_text(), str(path))
-    same = all(stored.as_dict()[key] == result.as_dict()[key] for key in ("rows", "claims"))
-    return replace(result, provenance=stored.provenance) if same else result
-
-
 def table_folder(results: Path, scale: str, paper: str) -> Path:
     """Where the files of a paper's tables live: results/<scale>/<paper>."""
     return results / scale / paper
@@ -85,8 +71,17 @@ def _index_line(file: Path, results: Path) -> str:
     page = file.with_suffix(".md")
     first = page.read_text(encoding="utf-8").partition("\n")[0] if page.is_file() else file.stem
     heading = first.removeprefix("# ")
-    verdicts = ", ".join(f"{claim.id} {claim.verdict}" for claim in result.claims) or "no claim"
+    verdicts = "; ".join(_verdict(claim) for claim in result.claims) or "no claim"
     measured = sum(row.status == "measured" for row in result.rows)
     link = page.relative_to(results).as_posix()
     date = result.provenance.started[:10]
     return f"| [{heading}]({link}) | {verdicts} | {measured} of {len(result.rows)} | {date} |"
+
+
+def _verdict(claim: ClaimResult) -> str:
+    """The verdict with its effect and what the test says first, so that "supported" cannot stand alone."""
+    if claim.effect is None:
+        return f"{claim.id} {claim.verdict}"
+    interval = "" if claim.low is None else f" [{claim.low:.3f}, {claim.high:.3f}]"
+    said = claim.test.partition(". Ratio")[0]
+    return f"{claim.id} {claim.verdict}: {said}; weakest effect {claim.effect:.3f}{interval}"

@@ -25,10 +25,11 @@ DESK_FOLDER = Path(__file__).resolve().parent / "desk"
 
 @dataclass(frozen=True)
 class LoadedDenoiser:
-    """A network in evaluation mode and the sha256 of the file it came from."""
+    """A network in evaluation mode, the sha256 of its file, and how the file says to build it."""
 
     denoiser: Denoiser
     sha256: str
+    description: dict[str, Any]
 
 
 def build_denoiser(description: dict[str, Any]) -> Preconditioned:
@@ -98,4 +99,4 @@ def load_desk_denoiser(name: str, folder: Path = DESK_FOLDER) -> LoadedDenoiser:
     except (SafetensorError, AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise SkiptuneError(f"{path} holds no desk denoiser ({reason}); train it again") from error
-    return LoadedDenoiser(denoiser.eval().requires_grad_(False), sha256)
+    return LoadedDenoiser(denoiser.eval().requires_grad_(False), sha256, description)

@@ -73,6 +73,8 @@ def load_model(model: ModelRef) -> Denoiser:
         loaded = load_desk_denoiser(model.name, model.path.parent)
         if loaded.sha256 != model.sha256:
             raise SkiptuneError(f"{model.path} changed while the run was going on; start again")
+        if canonical_json(loaded.description) != model.description:
+            raise SkiptuneError(f"{model.path} holds another network than model.denoiser says; set it back")
         return loaded.denoiser
     if model.path.suffix != ".safetensors":
         raise SkiptuneError(

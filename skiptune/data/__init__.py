@@ -16,6 +16,8 @@ class Dataset(Protocol):
     name: str
     image_shape: tuple[int, int, int]
     num_classes: int
+    digest: str
+    """Stands for the pixels: another digest, other images."""
 
     def batch(self, seeds: Sequence[int], split: str) -> tuple[Tensor, Tensor]:
         """uint8 images ``[N, C, H, W]`` and int64 labels ``[N]``; SkiptuneError: unknown split."""

@@ -26,6 +26,7 @@ class Digits:
     name = "digits"
     image_shape = (1, 8, 8)
     num_classes = 10
+    digest = SHA256
 
     def __init__(self) -> None:
         """Load the data. Raises SkiptuneError if scikit-learn ships other digits than the ones used here."""

@@ -43,6 +43,7 @@ class Glyphs:
     image_shape = (3, RESOLUTION, RESOLUTION)
     num_classes = len(LETTERS)
     class_names = tuple(LETTERS)
+    digest = CHECKSUM
 
     def batch(self, seeds: Sequence[int], split: str) -> tuple[Tensor, Tensor]:
         """Images ``[N, 3, 16, 16]`` uint8 and labels ``[N]`` int64 of the given seeds.

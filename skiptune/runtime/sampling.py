@@ -67,6 +67,7 @@ class SamplingSettings:
         return {
             "kind": "sampling",
             "numerics": NUMERICS,
+            "torch": ".".join(torch.__version__.split(".")[:2]),  # kernels change with it
             "model": self.model.identity,
             # JSON has no infinity.
             "sampler": {key: "inf" if value == float("inf") else value for key, value in sampler.items()},

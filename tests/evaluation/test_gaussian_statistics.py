@@ -6,6 +6,7 @@ import torch
 
 from skiptune.errors import SkiptuneError
 from skiptune.evaluation.statistics import GaussianStatistics
+from skiptune.runtime.workers import one_thread
 
 
 def features(n: int, d: int, seed: int = 0) -> torch.Tensor:
@@ -54,3 +55,14 @@ def test_unusable_features_are_refused() -> None:
         _ = three + four
     with pytest.raises(SkiptuneError, match="at least one chunk"):
         GaussianStatistics.merge([])
+
+
+def test_one_thread_makes_the_bits_of_a_large_sum_repeatable() -> None:
+    features = torch.randn(10_000, 64, generator=torch.Generator().manual_seed(0))
+    before, outers = torch.get_num_threads(), []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        with one_thread():
+            outers.append(GaussianStatistics.from_features(features).outer)
+    torch.set_num_threads(before)
+    assert torch.equal(*outers)

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from experiments.measurement import Bench, Measurement, SeedBlocks
+from experiments.references import FLOOR_BLOCKS
 from skiptune.checkpoints.models import resolve_model
 from skiptune.errors import SkiptuneError
 from skiptune.evaluation import load_extractor
@@ -66,7 +67,7 @@ def chunk_times(run: Run) -> dict[str, int]:
 
 def without_circumstances(record: dict[str, Any] | None) -> dict[str, Any]:
     assert record is not None
-    return {key: record[key] for key in record if key not in ("provenance", "images_per_second")}
+    return {key: record[key] for key in record if key not in ("provenance", "images_per_second", "seconds")}
 
 
 def test_two_workers_give_the_same_bits(bench: Bench, measurement: Measurement, tmp_path: Path) -> None:
@@ -128,9 +129,10 @@ def test_damaged_chunk_is_named_and_made_anew(copy: Bench, measurement: Measurem
 
 def test_floor_is_measured_once(copy: Bench, measurement: Measurement) -> None:
     floor = copy.floor(measurement)
-    assert floor.nfe == 0 and len(floor.blocks["fid"]) == 2
+    assert floor.nfe == 0 and len(floor.blocks["fid"]) == FLOOR_BLOCKS
+    assert floor.bounds[0] == (300, 549)  # real images behind the reference
     (made,) = copy.measure([measurement])
-    assert max(floor.blocks["fid"]) < min(made.blocks["fid"])  # real images are closer to real ones
+    assert floor.value("fid").high < min(made.blocks["fid"])  # real images are closer to real ones
     written = copy.store.root / "runs" / floor.record / "record.json"
     before = written.stat().st_mtime_ns
     # It belongs to data, features and seeds: not to the sampler.

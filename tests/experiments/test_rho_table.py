@@ -10,9 +10,10 @@ import pytest
 
 from experiments.measurement import Bench
 from experiments.scale import Scale
-from experiments.skip_tuning.rho_table import condition, grid_below_one, make_table, select_rho
+from experiments.skip_tuning.rho_table import condition, grid_below_one, make_table, search
 from experiments.tables.config import TableConfig, parse_table
 from skiptune.errors import SkiptuneError
+from skiptune.runtime.provenance import provenance
 from skiptune.runtime.store import RunStore
 from skiptune.runtime.workers import Workers
 
@@ -37,6 +38,8 @@ def store_records(bench: Bench, scale: Scale, table: TableConfig, fid: Mapping[f
                     "values": {"fid": [fid[rho]]},
                     "seeds": [list(bounds) for bounds in scale.select.bounds],
                     "images_per_second": None,
+                    "seconds": 1.0,
+                    "provenance": provenance(),
                 }
             )
 
@@ -47,22 +50,26 @@ def test_curve_has_the_grid_and_the_untouched_network(
     table = parsed(composed, [0.6, 0.8, 0.9, 1.0], [0.8])
     bench = Bench(RunStore(tmp_path), Workers(1))
     store_records(bench, scales["desk"], table, FID)
-    curves = select_rho(table, scales["desk"], bench)
-    assert {id: [(p.rho, p.value) for p in curve] for id, curve in curves.items()} == {
-        "heun_selected": list(FID.items()),  # 1 once, although the grid has it too
-        "unipc_selected": [(0.8, 20.0), (1.0, 10.0)],
-    }
-    assert all(point.low is None for point in curves["heun_selected"])  # one block, no interval
+    heun, unipc = (
+        search(table.row(id), table, scales["desk"], bench) for id in ("heun_selected", "unipc_selected")
+    )
+    # 1 stands there once, although the grid has it too, and is never selected.
+    assert [(p.rho, p.value) for p in heun.points] == list(FID.items())
+    assert [(p.rho, p.value) for p in unipc.points] == [(0.8, 20.0), (1.0, 10.0)]
+    assert (heun.selected, heun.at_edge) == (0.8, False)
+    assert (unipc.selected, unipc.at_edge) == (0.8, True)
+    assert len({result.record for result in heun.results}) == len(FID)
+    assert all(point.low is None for point in heun.points)  # one block, no interval
 
 
 def test_selected_rho_enters_the_reported_row(
     composed: Callable[..., dict[str, Any]], scales: dict[str, Scale]
 ) -> None:
     table, desk = parsed(composed, [0.6], [0.8]), scales["desk"]
-    tuned = condition(table.row("heun_selected"), desk, 0.6)
+    tuned = condition(table.row("heun_selected"), table, desk, 0.6)
     assert tuned.settings.resolved()["intervention"]["rho_bottom"] == 0.6
     assert tuned.blocks == desk.report
-    baseline = condition(table.row("heun_baseline"), desk, None)
+    baseline = condition(table.row("heun_baseline"), table, desk, None)
     assert baseline.settings.resolved()["intervention"] == {"name": "none"}
     assert tuned.settings.resolved()["sampler"] == baseline.settings.resolved()["sampler"]
 

@@ -53,7 +53,7 @@ def test_markdown_has_floor_verdict_and_provenance(
     result: TableResult, config: TableConfig, roles: Roles
 ) -> None:
     text = render_markdown(result, config, roles, [("rho.png", "FID against rho")])
-    assert "between two disjoint real sets FID is 1.00 [" in text
+    assert "between real images and the reference FID is 1.00 [" in text
     assert "6 seed blocks of 500 images" in text
     assert f"**ST-C1: {result.claims[0].verdict}.** {config.claims[0].statement}" in text
     assert result.claims[0].test in text

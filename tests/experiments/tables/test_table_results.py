@@ -91,6 +91,6 @@ def test_to_json_refuses_what_breaks_the_contract(result: TableResult) -> None:
 
 
 def test_provenance_of_this_machine_passes_the_contract(result: TableResult) -> None:
-    here = Provenance.of(provenance(), 1.5)
+    here = Provenance.of([(provenance(), 1.0), (provenance(), 0.5)])
     assert "torch" in here.packages and "python" in here.packages
     dataclasses.replace(result, provenance=here).to_json()

@@ -1,0 +1,122 @@
+"""Real images as a reference: their features, and what a metric is between real and real (the floor)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from skiptune.data import load_dataset
+from skiptune.errors import SkiptuneError
+from skiptune.evaluation import FeatureSet, Reference, dataset_features
+from skiptune.evaluation.metrics import get_metric
+from skiptune.runtime.provenance import provenance
+from skiptune.runtime.sampling import NUMERICS, cached_extractor
+from skiptune.runtime.store import Run, RunStore
+
+FLOOR_BLOCKS = 20  # real images cost no sampling, so the floor can be known better than the rows
+
+
+@dataclass(frozen=True)
+class RealImages:
+    """The first ``images`` of a data set's split ``reference``, seen through one feature extractor.
+
+    Raises:
+        SkiptuneError: fewer than 2 images, or more than the data set has.
+    """
+
+    dataset: str
+    images: int
+    features: str
+    features_sha256: str
+    device: str
+
+    def __post_init__(self) -> None:
+        if type(self.images) is not int or self.images < 2:
+            raise SkiptuneError(f"reference_images is {self.images!r}, it must be 2 or more")
+        if self.images > (size := load_dataset(self.dataset).size("reference")):
+            raise SkiptuneError(f"reference_images is {self.images}, but {self.dataset} has only {size}")
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What determines the reference, as plain values; the digest stands for the pixels."""
+        return {
+            "dataset": self.dataset,
+            "digest": load_dataset(self.dataset).digest,
+            "split": "reference",
+            "images": self.images,
+            "features": {"name": self.features, "sha256": self.features_sha256},
+            "device": self.device,
+        }
+
+    def open(self, store: RunStore) -> Run:
+        """The stored or new run that keeps the features."""
+        return store.open({"kind": "reference", "numerics": NUMERICS, **self.identity})
+
+    def extract(self, seeds: Sequence[int]) -> FeatureSet:
+        """Features of these images of the split ``reference``."""
+        extractor = cached_extractor(self.features, self.features_sha256, self.device)
+        return dataset_features(extractor, load_dataset(self.dataset), seeds, "reference")
+
+    def reference(self, store: RunStore) -> Reference:
+        """Features and fitted Gaussian of the reference, extracted once per store."""
+        run = self.open(store)
+        if not run.has_chunk(0):
+            real = self.extract(range(self.images))
+            run.write_chunk(0, {"features": real.features, "logits": real.logits})
+        stored = run.read_chunk(0)
+        return Reference.from_features(FeatureSet(stored["features"], stored["logits"]))
+
+
+def default_reference_images(dataset: str) -> int:
+    """10,000, or all images of a smaller data set."""
+    return min(10_000, load_dataset(dataset).size("reference"))
+
+
+def floor_identity(real: RealImages, block_size: int, metrics: Sequence[str]) -> dict[str, Any]:
+    """What determines a floor: the reference, the number of images per block, the metrics."""
+    return {
+        "kind": "floor",
+        "numerics": NUMERICS,
+        "reference": real.identity,
+        "block_size": block_size,
+        "blocks": FLOOR_BLOCKS,
+        "metrics": sorted(metrics),
+    }
+
+
+def measure_floor(
+    store: RunStore, real: RealImages, block_size: int, metrics: Sequence[str]
+) -> dict[str, Any]:
+    """The record of real against real at ``block_size`` images: about what a perfect model would reach.
+
+    Blocks of real images that are not in the reference; of a finite data set, blocks drawn from the reference
+    with replacement.
+    """
+    started, size = time.perf_counter(), load_dataset(real.dataset).size("reference")
+    reference = real.reference(store)
+    values: dict[str, list[float]] = {name: [] for name in metrics}
+    bounds = []
+    for i in range(FLOOR_BLOCKS):
+        first = real.images + i * block_size
+        if first + block_size <= size:
+            seeds: Sequence[int] = range(first, first + block_size)
+            bounds.append([first, first + block_size - 1])
+        else:
+            seeds = np.random.default_rng(i).integers(real.images, size=block_size).tolist()
+            bounds.append([0, real.images - 1])
+        block = real.extract(seeds)
+        for name in metrics:
+            values[name].append(get_metric(name).compute(block, reference))
+    return {
+        "run": real.open(store).id,
+        "nfe": 0,
+        "values": values,
+        "seeds": bounds,
+        "images_per_second": None,
+        "seconds": time.perf_counter() - started,
+        "provenance": provenance(real.device),
+    }

@@ -12,6 +12,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from skiptune.checkpoints.desk import DESK_FOLDER, build_denoiser, load_desk_denoiser, save_desk_denoiser
+from skiptune.data import load_dataset
+from skiptune.data.images import from_uint8
 from skiptune.errors import SkiptuneError
 
 KWARGS = {
@@ -177,8 +179,10 @@ class TestShipped:
 
     def test_it_denoises(self, name: str) -> None:
         denoiser = load_desk_denoiser(name).denoiser
-        noise = torch.randn(8, *denoiser.image_shape, generator=torch.Generator().manual_seed(0))
-        condition = torch.eye(denoiser.num_classes)[torch.arange(8)] if denoiser.num_classes else None
-        clean = 0.4 * torch.ones_like(noise)  # a plain surface
+        dataset = load_dataset(json.loads((DESK_FOLDER / f"{name}.json").read_text())["settings"]["dataset"])
+        images, labels = dataset.batch(range(32), "reference")
+        clean = from_uint8(images)
+        noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
+        condition = torch.eye(denoiser.num_classes)[labels] if denoiser.num_classes else None
         estimate = denoiser(clean + 0.2 * noise, torch.tensor(0.2), condition)
         assert (estimate - clean).square().mean() < 0.5 * (0.2 * noise).square().mean()

@@ -16,6 +16,7 @@ from skiptune.denoisers.layers import (
     group_norm,
     kaiming_,
     kaiming_uniform,
+    silu,
 )
 
 
@@ -133,4 +134,4 @@ class DhariwalUNet(nn.Module):
             if layer.in_channels != x.shape[1]:
                 x = torch.cat([x, skips.pop()], dim=1)
             x = layer(x, emb)
-        return self.out_conv(F.silu(self.out_norm(x)))
+        return self.out_conv(silu(self.out_norm(x)))

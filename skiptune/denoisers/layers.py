@@ -156,6 +156,11 @@ class FourierEmbedding(nn.Module):
         return torch.cat([phase.cos(), phase.sin()], dim=1)
 
 
+def silu(x: Tensor) -> Tensor:
+    """SiLU of a tensor that nobody else holds: in place where no gradient is asked for."""
+    return F.silu(x, inplace=not torch.is_grad_enabled())
+
+
 def self_attention(qkv: Tensor, heads: int) -> Tensor:
     """Attention over positions. ``qkv`` is ``[N, 3C, H, W]`` with channels ordered (head, channel, q|k|v)."""
     n, channels, height, width = qkv.shape
@@ -216,14 +221,14 @@ class UNetBlock(nn.Module):
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         """``x`` is ``[N, in, H, W]``, ``emb`` is ``[1 or N, emb]``."""
         shortcut = x if self.skip is None else self.skip(x)
-        h = self.conv0(F.silu(self.norm0(x)))
+        h = self.conv0(silu(self.norm0(x)))
         modulation = self.affine(emb)[:, :, None, None].to(h.dtype)
         if self.adaptive_scale:
             scale, shift = modulation.chunk(2, dim=1)
             h = torch.addcmul(shift, self.norm1(h), scale + 1)
         else:
             h = self.norm1(h + modulation)
-        h = self.conv1(F.dropout(F.silu(h), self.dropout, self.training))
+        h = self.conv1(F.dropout(silu(h), self.dropout, self.training))
         x = self.scale_sum(h, shortcut)
         if self.heads:
             x = self.scale_sum(self.proj(self_attention(self.qkv(self.norm2(x)), self.heads)), x)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,6 +102,7 @@ class Scale:
     """Multiplies the last ``d_channels`` channels by the site's coefficient at the current noise level."""
 
     def __init__(self, site: SkipSite, rho: float, clock: SigmaClock):
+        self.u_channels = site.u_channels
         change = torch.zeros(1, site.u_channels + site.d_channels, 1, 1, dtype=torch.float64)
         change[:, site.u_channels :] = rho - 1
         # On the device of the block from the start: a copy at every call would make the GPU wait.
@@ -110,15 +111,26 @@ class Scale:
         self.clock = clock
 
     def __call__(self, x: Tensor) -> Tensor:
+        return x * self.factor(x)
+
+    def in_place(self, x: Tensor) -> Tensor:
+        """The same without a copy, for a concatenation: it was made for this block alone."""
+        if torch.is_grad_enabled():
+            return self(x)
+        x[:, self.u_channels :].mul_(self.factor(x)[:, self.u_channels :])
+        return x
+
+    def factor(self, x: Tensor) -> Tensor:
+        """``[1 or N, u + d, 1, 1]`` in the type and on the device of ``x``."""
         weight, change = self.clock.weight, self.change.to(x.device)
         factor = 1 + change if weight is None else 1 + weight.to(x.device) * change
-        return x * factor.to(x.dtype)
+        return factor.to(x.dtype)
 
 
-def place_hooks(place: str, site: SkipSite, scale: Callable[[Tensor], Tensor]) -> list[Any]:
+def place_hooks(place: str, site: SkipSite, scale: Scale) -> list[Any]:
     """Register the hooks of one site; returns their handles."""
     if place == "input":
-        return [site.block.register_forward_pre_hook(lambda _, args: (scale(args[0]), *args[1:]))]
+        return [site.block.register_forward_pre_hook(lambda _, args: (scale.in_place(args[0]), *args[1:]))]
     if place == "norm0_input":
         return [site.norm.register_forward_pre_hook(lambda _, args: (scale(args[0]), *args[1:]))]
     if place == "norm0_output":

@@ -118,6 +118,8 @@ def parent(tmp_path, environment):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # A test run in the background inherits a deaf ear for Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     try:
         assert wait_until(lambda: workers_of(parent.pid), 180), "no worker was started"

@@ -11,6 +11,7 @@ import pytest
 import yaml
 from script_commands import Done, Server, Shell, written
 
+from experiments.references import FLOOR_BLOCKS
 from experiments.tables.contract import validate_table_json
 
 # The selected rho can only be the paper's, so that both rows are one run of the store.
@@ -55,7 +56,7 @@ def test_table_is_written_and_follows_the_contract(table: Table) -> None:
     assert floor["nfe"] == 0
     assert [row["settings"]["rho_bottom"] for row in rows] == [1.0, 0.55, 0.55, 1.0, 0.68, 0.68]
     for row in data["rows"]:
-        assert row["values"]["fid"]["n"] == 2
+        assert row["values"]["fid"]["n"] == (FLOOR_BLOCKS if row is floor else 2)
         for identity in row["record"]:
             assert (table.folder / f"outputs/runs/{identity}/record.json").exists() or list(
                 (table.folder / f"outputs/runs/{identity}/chunks").iterdir()
@@ -66,7 +67,7 @@ def test_table_is_written_and_follows_the_contract(table: Table) -> None:
 def test_equal_rows_are_one_run(table: Table) -> None:
     rows = {row["label"]: row for row in table.data()["rows"]}
     pair = [row for label, row in rows.items() if label.startswith("UniPC, Skip-Tuning")]
-    assert len(pair) == 2 and pair[0]["record"] == pair[1]["record"]
+    assert len(pair) == 2 and pair[0]["record"][:2] == pair[1]["record"][:2]
     kinds = [json.loads(p.read_text())["kind"] for p in table.folder.glob("outputs/runs/*/settings.json")]
     assert kinds.count("sampling") == 4  # both samplers, with and without
 
@@ -89,9 +90,7 @@ def test_second_call_computes_nothing(table: Table, server: Server) -> None:
     again = server.run(table.folder, "reproduce.py", *SMALL, "workers=1")
     assert (again.code, again.err) == (0, "")
     assert written(table.folder / "outputs") == before
-    repeated = table.data()
-    assert repeated.pop("provenance").keys() == data.pop("provenance").keys()
-    assert repeated == data
+    assert table.data() == data
 
 
 @pytest.mark.parametrize("scale", ["desk", "paper"])

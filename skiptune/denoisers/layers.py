@@ -165,8 +165,10 @@ def self_attention(qkv: Tensor, heads: int) -> Tensor:
     """Attention over positions. ``qkv`` is ``[N, 3C, H, W]`` with channels ordered (head, channel, q|k|v)."""
     n, channels, height, width = qkv.shape
     channels //= 3
-    q, k, v = qkv.reshape(n, heads, channels // heads, 3, height * width).permute(3, 0, 1, 4, 2).unbind(0)
-    out = F.scaled_dot_product_attention(q.float(), k.float(), v.float()).to(qkv.dtype)
+    # Fused kernels want the channels of a head next to each other; other strides fall back to a slow path.
+    split = qkv.reshape(n, heads, channels // heads, 3, height * width).permute(3, 0, 1, 4, 2).contiguous()
+    q, k, v = split.float().unbind(0)
+    out = F.scaled_dot_product_attention(q, k, v).to(qkv.dtype)
     return out.transpose(2, 3).reshape(n, channels, height, width)
 
 

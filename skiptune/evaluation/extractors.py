@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,15 +11,16 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from skiptune.checkpoints.desk import DESK_FOLDER
 from skiptune.data.images import from_uint8
 from skiptune.errors import SkiptuneError
 from skiptune.evaluation.classifiers import ARCHITECTURES
 from skiptune.evaluation.features import FeatureSet
+from skiptune.runtime.files import file_digest, read_json
 
 if TYPE_CHECKING:
     from skiptune.data import Dataset
 
-DESK_FOLDER = Path(__file__).resolve().parent.parent / "checkpoints" / "desk"
 DESK_EXTRACTORS = tuple(f"{data}_{net}" for data in ("glyphs", "digits") for net in ("cnn", "resnet", "vit"))
 
 
@@ -80,12 +80,11 @@ def load_extractor(
     if not (weights.is_file() and record.is_file()):
         known = sorted(path.stem for path in folder.glob("*_*.safetensors") if path.stem in DESK_EXTRACTORS)
         raise SkiptuneError(f"no extractor '{name}' in {folder}: there are {', '.join(known) or 'none'}")
-    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
-    try:
-        expected = json.loads(record.read_text()).get("sha256")
-    except (ValueError, AttributeError):
-        raise SkiptuneError(f"{record} is no training record: restore it or train again") from None
-    if digest != expected:
+    digest = file_digest(weights)
+    expected = read_json(record)
+    if not isinstance(expected, dict):
+        raise SkiptuneError(f"{record} is no training record: restore it or train again")
+    if digest != expected.get("sha256"):
         raise SkiptuneError(f"{weights} does not match the sha256 in {record.name}: restore both together")
     try:
         with safe_open(weights, framework="pt") as file:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import math
-import os
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,11 +16,13 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from skiptune.checkpoints.desk import DESK_FOLDER
 from skiptune.data import Dataset, load_dataset
 from skiptune.data.images import from_uint8
 from skiptune.errors import SkiptuneError
 from skiptune.evaluation.classifiers import ARCHITECTURES
-from skiptune.evaluation.extractors import DESK_FOLDER
+from skiptune.runtime.files import digest, write_atomic
+from skiptune.runtime.provenance import commit, device_name, package_versions
 from skiptune.training.augmentation import random_affine
 
 OnStep = Callable[[int, int, float], None]
@@ -89,7 +88,7 @@ def train_classifier(settings: ClassifierTraining, on_step: OnStep | None = None
     `on_step(step, total, loss)` is called after every step. Raises SkiptuneError for unknown names and
     settings that do not fit the data set.
     """
-    start, commit = time.monotonic(), _commit()  # the commit of the code that runs, not of the end
+    start, started_at = time.monotonic(), commit()  # of the code that runs, not of the end
     if settings.architecture not in ARCHITECTURES:
         raise SkiptuneError(
             f"unknown architecture '{settings.architecture}': choose one of {', '.join(ARCHITECTURES)}"
@@ -121,8 +120,9 @@ def train_classifier(settings: ClassifierTraining, on_step: OnStep | None = None
         "dataset": settings.dataset,
         "settings": dataclasses.asdict(settings),
         "seed": settings.seed,
-        "commit": commit,
-        "torch": torch.__version__,
+        "commit": started_at,
+        "packages": package_versions(),
+        "device": device_name("cpu"),
         "parameters": sum(p.numel() for p in network.parameters()),
         "training_images": count,
         "heldout_images": len(heldout),
@@ -141,10 +141,9 @@ def train_and_save(
     header = {"architecture": settings.architecture, "kwargs": json.dumps(trained.kwargs, sort_keys=True)}
     state = {key: value.half().contiguous() for key, value in trained.network.state_dict().items()}
     weights = save(state, metadata=header)
-    record = {**trained.record, "sha256": hashlib.sha256(weights).hexdigest()}
-    folder.mkdir(parents=True, exist_ok=True)
-    _replace(folder / f"{settings.name}.safetensors", weights)
-    _replace(folder / f"{settings.name}.json", (json.dumps(record, indent=1) + "\n").encode())
+    record = {**trained.record, "sha256": digest(weights)}
+    write_atomic(folder / f"{settings.name}.safetensors", weights)
+    write_atomic(folder / f"{settings.name}.json", json.dumps(record, indent=1) + "\n")
     return record
 
 
@@ -204,18 +203,3 @@ def _accuracy(network: nn.Module, dataset: Dataset, seeds: range) -> float:
         for x, y in zip(images.split(256), labels.split(256), strict=True)
     ]
     return float(torch.cat(hits).double().mean())
-
-
-def _commit() -> str:
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--verify", "--quiet", "HEAD"]
-    try:
-        found = subprocess.run(command, capture_output=True, text=True, check=False)
-    except OSError:  # no git on this machine
-        return "uncommitted"
-    return found.stdout.strip() or "uncommitted"
-
-
-def _replace(path: Path, content: bytes) -> None:
-    temporary = path.with_name(path.name + ".partial")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)

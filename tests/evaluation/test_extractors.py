@@ -10,9 +10,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from skiptune.checkpoints.desk import DESK_FOLDER
 from skiptune.data import load_dataset
 from skiptune.errors import SkiptuneError
-from skiptune.evaluation.extractors import DESK_EXTRACTORS, DESK_FOLDER, dataset_features, load_extractor
+from skiptune.evaluation.extractors import DESK_EXTRACTORS, dataset_features, load_extractor
 from skiptune.training.classification import ClassifierTraining
 
 
@@ -80,7 +81,7 @@ def test_changed_weights_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SkiptuneError, match="sha256"):
         load_extractor("digits_cnn", tmp_path)
     record.write_text("not JSON")
-    with pytest.raises(SkiptuneError, match="no training record"):
+    with pytest.raises(SkiptuneError, match="not JSON"):
         load_extractor("digits_cnn", tmp_path)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from experiments.references import RealImages, floor_identity, measure_floor
-from experiments.tables.results import Value
+from experiments.values import Value
 from skiptune.errors import SkiptuneError
 from skiptune.evaluation import Reference
 from skiptune.evaluation.intervals import block_interval

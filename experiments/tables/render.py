@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.tables.config import PAPERS, ColumnConfig, RowConfig, TableConfig
-from experiments.tables.results import ClaimResult, RowResult, TableResult, Value
+from experiments.tables.results import ClaimResult, RowResult, TableResult
+from experiments.values import Value
 
 Roles = Mapping[str, Mapping[str, str]]  # role -> what played it: model, data, features
 NONE = "–"

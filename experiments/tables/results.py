@@ -8,29 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from experiments.tables.contract import validate_table_json
+from experiments.values import Value
 from skiptune.errors import SkiptuneError
 
 FLOOR = "real vs real (floor)"
-
-
-@dataclass(frozen=True)
-class Value:
-    """A metric with its 95% interval.
-
-    `n` is the number of seed blocks behind the interval, `seeds` the first and last seed of each block, both
-    included. Without a second block there is no interval: low and high are None.
-    """
-
-    value: float
-    low: float | None
-    high: float | None
-    n: int
-    seeds: tuple[tuple[int, int], ...]
-
-    @property
-    def images(self) -> int:
-        """Images behind the value."""
-        return sum(last - first + 1 for first, last in self.seeds)
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ import pytest
 import yaml
 
 from experiments.tables.config import RowConfig, TableConfig, parse_table
-from experiments.tables.results import Provenance, RowResult, TableResult, Value, floor_row, not_run
+from experiments.tables.results import Provenance, RowResult, TableResult, floor_row, not_run
 from experiments.tables.verdicts import Evidence, judge
+from experiments.values import Value
 from skiptune.evaluation.intervals import block_interval
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs"

@@ -6,7 +6,7 @@ from safetensors.torch import load_file
 
 from experiments.golden.networks import build_network
 
-KEPT = Path(__file__).parents[1] / "data/golden"
+KEPT = Path(__file__).parent / "data/golden"
 
 
 @pytest.fixture(scope="session")

@@ -55,7 +55,8 @@ class Progress:
         if self._bar is not None:
             self._bar.update(n)
         elif not self._silent and self.done < self.total and time.monotonic() - self._printed >= self._every:
-            self._print(f"ETA {_clock((self.total - self.done) / self.rate)}")
+            left = _clock((self.total - self.done) / self.rate) if self.rate else "unknown"
+            self._print(f"ETA {left}")
 
     @property
     def rate(self) -> float:

@@ -60,3 +60,10 @@ def test_bar_on_a_terminal():
     text = os.read(terminal, 4096).decode()
     os.close(terminal)
     assert "\r" in text and "edm" in text and "20/20" in text and "img/s" in text
+
+
+def test_a_slow_start_has_no_eta_yet():
+    stream = io.StringIO()
+    with Progress(10, every=0.0, stream=stream) as progress:
+        progress.advance(0)
+    assert stream.getvalue().splitlines()[0] == "progress: 0/10 img, ETA unknown"

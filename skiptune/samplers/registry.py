@@ -8,8 +8,11 @@ from collections.abc import Callable
 from typing import Any
 
 from skiptune.errors import SkiptuneError
+from skiptune.samplers.ddim import DDIM, DDPM
+from skiptune.samplers.discrete_grids import Timesteps, ddpm_schedule
 from skiptune.samplers.grids import Grid
 from skiptune.samplers.heun import Churn, Euler, Heun
+from skiptune.samplers.pndm import FPNDM, SPNDM
 from skiptune.samplers.schedules import VE, VP, Linear, NoiseSchedule
 from skiptune.samplers.state import Sampler
 from skiptune.samplers.unipc import UniPC
@@ -65,8 +68,37 @@ def unipc(
     return UniPC(levels, order, variant, corrector, lower_order_final, prediction)
 
 
+def ddim(
+    *, steps: int, spacing: str = "uniform", offset: int = 0, end: str = "zero", eta: float = 0.0
+) -> DDIM:
+    """DDIM along times of the network's schedule: NFE = steps, or more if "uniform" does not divide it.
+
+    Latent diffusion's program is offset 1 and end "first".
+    """
+    timesteps = Timesteps(steps, spacing, offset, end)
+    return DDIM(timesteps.levels(ddpm_schedule()), eta, timesteps=timesteps)
+
+
+def ddpm(*, steps: int, spacing: str = "uniform", variance: str = "large", clip: bool = True) -> DDPM:
+    """Ancestral sampling along times of the network's schedule, stochastic: NFE as for `ddim`."""
+    timesteps = Timesteps(steps, spacing)
+    return DDPM(timesteps.levels(ddpm_schedule()), variance, clip, timesteps=timesteps)
+
+
+def s_pndm(*, steps: int, spacing: str = "uniform", indexing: str = "official") -> SPNDM:
+    """S-PNDM along times of the network's schedule: NFE = steps + 1."""
+    return SPNDM.along(Timesteps(steps, spacing), indexing=indexing)
+
+
+def f_pndm(*, steps: int, spacing: str = "uniform", indexing: str = "official") -> FPNDM:
+    """F-PNDM along times of the network's schedule: NFE = steps + 9."""
+    return FPNDM.along(Timesteps(steps, spacing), indexing=indexing)
+
+
 REQUIRED = inspect.Parameter.empty
-SAMPLERS: dict[str, Callable[..., Sampler]] = {"euler": euler, "heun": heun, "unipc": unipc}
+SAMPLERS: dict[str, Callable[..., Sampler]] = {
+    "euler": euler, "heun": heun, "unipc": unipc, "ddim": ddim, "ddpm": ddpm, "s_pndm": s_pndm, "f_pndm": f_pndm,
+}  # fmt: skip
 
 
 def make_sampler(name: str, **settings: Any) -> Sampler:

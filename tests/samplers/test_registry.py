@@ -1,7 +1,24 @@
 import pytest
 
 from skiptune.errors import SkiptuneError
-from skiptune.samplers import SAMPLERS, VP, Churn, Euler, Grid, Heun, UniPC, known_settings, make_sampler
+from skiptune.samplers import (
+    DDIM,
+    DDPM,
+    FPNDM,
+    SAMPLERS,
+    SPNDM,
+    VP,
+    Churn,
+    Euler,
+    Grid,
+    Heun,
+    Timesteps,
+    UniPC,
+    known_settings,
+    make_sampler,
+)
+
+DISCRETE = {"ddim", "ddpm", "s_pndm", "f_pndm"}
 
 
 def test_settings_reach_the_sampler():
@@ -21,12 +38,26 @@ def test_settings_reach_the_sampler():
     ) == UniPC(Grid(9, "log_snr", zero=True), order=2, variant="bh2", corrector=False)
 
 
+def test_settings_reach_the_samplers_of_discrete_models():
+    ddim = make_sampler("ddim", steps=20, offset=1, end="first", eta=0.5)
+    assert isinstance(ddim, DDIM) and ddim.eta == 0.5
+    assert ddim.timesteps == Timesteps(20, "uniform", 1, "first")
+    ddpm = make_sampler("ddpm", steps=20, spacing="quad", variance="small", clip=False)
+    assert isinstance(ddpm, DDPM) and (ddpm.variance, ddpm.clip) == ("small", False)
+    assert ddpm.timesteps == Timesteps(20, "quad")
+    for name, kind in (("s_pndm", SPNDM), ("f_pndm", FPNDM)):
+        sampler = make_sampler(name, steps=20, spacing="quad", indexing="matched")
+        assert type(sampler) is kind and sampler.indexing == "matched"
+        assert sampler.timesteps == Timesteps(20, "quad")
+
+
 @pytest.mark.parametrize("name", sorted(SAMPLERS))
 def test_every_sampler_needs_steps_and_names_what_it_knows(name):
-    assert {"steps", "grid", "sigma_min", "sigma_max", "rho"} <= set(known_settings(name))
+    grid = {"spacing"} if name in DISCRETE else {"grid", "sigma_min", "sigma_max", "rho"}
+    assert {"steps", *grid} <= set(known_settings(name))
     with pytest.raises(SkiptuneError, match="steps"):
         make_sampler(name)
-    with pytest.raises(SkiptuneError, match="stepz.*sigma_min"):
+    with pytest.raises(SkiptuneError, match="stepz.*it knows steps"):
         make_sampler(name, steps=3, stepz=4)
     for steps in (0, -2):
         with pytest.raises(SkiptuneError, match="step"):
@@ -34,7 +65,7 @@ def test_every_sampler_needs_steps_and_names_what_it_knows(name):
 
 
 def test_unknown_names_are_answered_with_the_known_ones():
-    with pytest.raises(SkiptuneError, match="euler, heun, unipc"):
+    with pytest.raises(SkiptuneError, match="ddim, ddpm, euler, f_pndm, heun, s_pndm, unipc"):
         make_sampler("dpm", steps=3)
     with pytest.raises(SkiptuneError, match="linear, ve, vp"):
         make_sampler("heun", steps=3, schedule="cosine")

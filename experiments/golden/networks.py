@@ -81,7 +81,7 @@ def build_block(constructor: Mapping[str, Any]) -> UNetBlock:
 
 def network_outputs(denoiser: Denoiser, entry: Mapping[str, Any], io: Mapping[str, Tensor]) -> Producers:
     """How each output that may be recorded is computed, by its name in the manifest."""
-    labels, sites = io.get("class_labels"), find_skip_sites(denoiser)
+    labels = io.get("class_labels")
 
     def at_levels(condition: Tensor | None) -> Tensor:
         pairs = zip(io["x"], io["sigmas"], strict=True)
@@ -92,7 +92,7 @@ def network_outputs(denoiser: Denoiser, entry: Mapping[str, Any], io: Mapping[st
         return denoiser(x, own if sigma is None else sigma, condition, **options)
 
     def tuned(place: str) -> Tensor:
-        with SkipTuning(tuple(io["rho"].tolist()), place).attach(denoiser, sites):
+        with SkipTuning(tuple(io["rho"].tolist()), place).attached_to(denoiser):
             return at_levels(labels)
 
     @functools.cache
@@ -104,7 +104,7 @@ def network_outputs(denoiser: Denoiser, entry: Mapping[str, Any], io: Mapping[st
 
     @functools.cache
     def one_level() -> dict[str, Tensor]:
-        with record_inner(denoiser) as seen, record_skip_norms(denoiser, sites) as norms:
+        with record_inner(denoiser) as seen, record_skip_norms(denoiser) as norms:
             single()
         return {"input": seen[0][0], "u": norms.u[0], "d": norms.d[0]}
 
@@ -133,7 +133,7 @@ def network_outputs(denoiser: Denoiser, entry: Mapping[str, Any], io: Mapping[st
 def block_outputs(block: UNetBlock, io: Mapping[str, Tensor]) -> Producers:
     """The block's output without scaling and, with one entry per factor of rho, for each place."""
     u, d = io["u"].shape[1], io["d"].shape[1]
-    site = SkipSite(0, "block", block, block.norm0, u, d, io["u"].shape[-1], block.skip)
+    site = SkipSite(0, "block", block, u, d, block.norm0, block.skip)
 
     def y() -> Tensor:
         return block(torch.cat([io["u"], io["d"]], dim=1), io["emb"])
@@ -141,7 +141,7 @@ def block_outputs(block: UNetBlock, io: Mapping[str, Tensor]) -> Producers:
     def tuned(place: str) -> Tensor:
         outputs = []
         for rho in io["rho"].tolist():
-            with SkipTuning((rho,), place).attach(block, [site]):
+            with SkipTuning((rho,), place).attached_to(block, [site]):
                 outputs.append(y())
         return torch.stack(outputs)
 
@@ -188,8 +188,8 @@ def record_inner(denoiser: Denoiser) -> Iterator[list[tuple[Tensor, Tensor, Tens
 
 def describe(site: SkipSite) -> dict[str, Any]:
     """A skip site in the words of the manifest."""
+    assert isinstance(site.norm, nn.GroupNorm)
     groups = site.norm.num_groups
-    assert isinstance(groups, int)
     width = (site.u_channels + site.d_channels) // groups
     return {
         "index": site.index,
@@ -230,3 +230,12 @@ def compare_facts(entry: Mapping[str, Any], facts: Mapping[str, Any]) -> Iterato
         else:
             equal = value == expected
         yield Comparison(entry["case"], name, 0.0 if equal else math.inf, equal)
+
+
+def input_index(entry: Mapping[str, Any], *outputs: str) -> int:
+    """Which of the inputs ``x`` an output was recorded with, as the first description that says so has it."""
+    for output in outputs:
+        match = re.search(r"\bx\[(\d+)\]", entry["io"][output]["description"])
+        if match:
+            return int(match[1])
+    raise SkiptuneError(f"case {entry['case']} does not say which x[i] {outputs[0]} was recorded with")

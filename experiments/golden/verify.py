@@ -13,7 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from experiments.golden.autoencoders import check_autoencoder
 from experiments.golden.compare import Comparison
+from experiments.golden.ddim import check_ddim_network
+from experiments.golden.edm2 import check_edm2
 from experiments.golden.networks import Unsupported, check_block, check_network
 from experiments.golden.samplers import (
     check_edm_sampler,
@@ -21,16 +24,22 @@ from experiments.golden.samplers import (
     check_unipc_edm_net,
     check_unipc_vp,
 )
+from experiments.golden.uvit import check_uvit
 from skiptune.denoisers import PRECONDITIONINGS
 from skiptune.errors import SkiptuneError
 
 Entry = Mapping[str, Any]
 Runner = Callable[[Path, Entry], Iterator[Comparison]]
 
-EDM, UNIPC = "NVlabs/edm", "wl-zhao/UniPC"
+EDM, UNIPC, LDM = "NVlabs/edm", "wl-zhao/UniPC", "CompVis/latent-diffusion"
 NETWORKS: dict[tuple[str, str], Runner] = {
     **{(EDM, name): check_network for name in PRECONDITIONINGS},
     (EDM, "UNetBlock"): check_block,
+    ("NVlabs/edm2", "Precond"): check_edm2,
+    ("ermongroup/ddim", "Model"): check_ddim_network,
+    ("baofff/U-ViT", "UViT"): check_uvit,
+    (LDM, "VQModelInterface"): check_autoencoder,
+    (LDM, "AutoencoderKL"): check_autoencoder,
 }
 EDM_SAMPLERS = {"edm_sampler", "ablation_sampler"}
 

@@ -9,8 +9,8 @@ from typing import Any
 from torch import nn
 
 from skiptune.errors import SkiptuneError
-from skiptune.interventions.coefficients import AXES, TimeSchedule, Window, interpolate_rho
-from skiptune.interventions.sites import SkipSite, find_skip_sites
+from skiptune.interventions.coefficients import AXES, TimeSchedule, Window
+from skiptune.interventions.freeu import FreeU
 from skiptune.interventions.skip_tuning import SkipTuning
 
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -19,14 +19,15 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "rho_bottom": 1.0, "rho_top": 1.0, "reading": "inclusive", "bottom_first": True, "place": "input",
         "time_direction": None, "time_axis": "step", "sigma_low": None, "sigma_high": None,
     },
+    "freeu": {"b1": 1.0, "b2": 1.0, "s1": 1.0, "s2": 1.0, "variant": "constant", "by": "stage"},
 }  # fmt: skip
 
 
 def complete_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings with every default written out; checks names and the range of rho.
+    """Settings with every default written out; checks names and ranges.
 
     Raises:
-        SkiptuneError: unknown intervention or setting, rho outside (0, 1].
+        SkiptuneError: unknown intervention or setting, a value out of its range.
     """
     given = dict(settings)
     name = given.pop("name", None)
@@ -45,7 +46,11 @@ def complete_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
             raise SkiptuneError(
                 f"unknown time axis {complete['time_axis']!r}; choose one of {', '.join(AXES)}"
             )
-        make_skip_tuning(complete, [True, True], (2.0, 1.0))
+        make_skip_tuning(complete, (2.0, 1.0))
+    if name == "freeu":
+        for key in ("b1", "b2", "s1", "s2"):
+            complete[key] = as_float(key, complete[key])
+        make_freeu(complete)
     return complete
 
 
@@ -56,13 +61,13 @@ def as_float(name: str, value: Any) -> float | None:
     return None if value is None else float(value)
 
 
-def make_skip_tuning(
-    settings: Mapping[str, Any], matching: Sequence[bool], levels: Sequence[float]
-) -> SkipTuning:
-    """Skip-Tuning from complete settings, for a network's sites and a sampler's noise levels."""
-    rho = interpolate_rho(
-        matching, settings["rho_bottom"], settings["rho_top"], settings["reading"], settings["bottom_first"]
-    )
+def make_freeu(settings: Mapping[str, Any]) -> FreeU:
+    """FreeU from complete settings."""
+    return FreeU(**{key: settings[key] for key in SETTINGS["freeu"]})
+
+
+def make_skip_tuning(settings: Mapping[str, Any], levels: Sequence[float]) -> SkipTuning:
+    """Skip-Tuning from complete settings, for a sampler's noise levels."""
     schedules: list[TimeSchedule | Window] = []
     if settings["time_direction"] is not None:
         positive = tuple(float(level) for level in levels if level > 0)
@@ -70,14 +75,18 @@ def make_skip_tuning(
     if settings["sigma_low"] is not None or settings["sigma_high"] is not None:
         low, high = settings["sigma_low"], settings["sigma_high"]
         schedules.append(Window(0.0 if low is None else low, float("inf") if high is None else high))
-    return SkipTuning(rho, settings["place"], tuple(schedules))
+    return SkipTuning.interpolated(
+        settings["rho_bottom"],
+        settings["rho_top"],
+        settings["reading"],
+        settings["bottom_first"],
+        settings["place"],
+        tuple(schedules),
+    )
 
 
 def attach_intervention(
-    settings: Mapping[str, Any],
-    denoiser: nn.Module,
-    levels: Sequence[float],
-    sites: Sequence[SkipSite] | None = None,
+    settings: Mapping[str, Any], denoiser: nn.Module, levels: Sequence[float]
 ) -> contextlib.AbstractContextManager[None]:
     """Attach the intervention that ``settings`` (``{"name": ..., ...}``) describe; a context manager.
 
@@ -86,5 +95,6 @@ def attach_intervention(
     settings = complete_settings(settings)
     if settings["name"] == "none":
         return contextlib.nullcontext()
-    sites = find_skip_sites(denoiser) if sites is None else sites
-    return make_skip_tuning(settings, [site.matching for site in sites], levels).attach(denoiser, sites)
+    if settings["name"] == "freeu":
+        return make_freeu(settings).attached_to(denoiser)
+    return make_skip_tuning(settings, levels).attached_to(denoiser)

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from skiptune.errors import SkiptuneError
-from skiptune.interventions.sites import SkipSite
+from skiptune.interventions.attachment import hooked
+from skiptune.interventions.sites import SkipSite, find_skip_sites, inner_networks
 
 
 @dataclass
@@ -33,32 +34,40 @@ class SkipNorms:
 
 
 @contextlib.contextmanager
-def record_skip_norms(denoiser: nn.Module, sites: Sequence[SkipSite]) -> Iterator[SkipNorms]:
-    """Record ``|u_i|`` and ``|d_i|`` of every call of ``denoiser`` inside the ``with`` block.
+def record_skip_norms(network: nn.Module, sites: Sequence[SkipSite] | None = None) -> Iterator[SkipNorms]:
+    """Record ``|u_i|`` and ``|d_i|`` of every call of ``network`` inside the ``with`` block.
 
+    They are those of the features themselves, without the weights of a magnitude-preserving concatenation.
     Attach an intervention first to see what the decoder receives with it, last to see the untouched features.
+
+    Args:
+        sites: where to record; all sites of the network unless given.
+
+    Raises:
+        SkiptuneError: a network of no known family, or a call that went past a site.
     """
+    # A wrapper may evaluate the network more than once in a call of its own.
+    inner = inner_networks(network)[-1][1] if sites is None else network
+    sites = find_skip_sites(network) if sites is None else sites
     record = SkipNorms()
-    u: dict[int, Tensor] = {}
-    d: dict[int, Tensor] = {}
+    current: dict[int, tuple[Tensor, Tensor]] = {}
 
     def listen(site: SkipSite) -> Any:
         def hook(_: nn.Module, args: tuple[Any, ...]) -> None:
-            features = args[0].detach().to(torch.float64)
-            u[site.index] = features[:, : site.u_channels].flatten(1).norm(dim=1)
-            d[site.index] = features[:, site.u_channels :].flatten(1).norm(dim=1)
+            u, d = (part.detach().to(torch.float64).flatten(1).norm(dim=1) for part in site.split(args[0]))
+            current[site.index] = u / site.balance[0], d / site.balance[1]
 
-        return hook
+        return [site.block.register_forward_pre_hook(hook)]
 
-    def finish(_: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
-        for kept, norms in ((record.u, u), (record.d, d)):
-            kept.append(torch.stack([norms[site.index] for site in sites]))
-            norms.clear()
+    def finish(*_: Any) -> None:
+        norms = [current.pop(site.index) for site in sites if site.index in current]
+        if len(norms) == len(sites):  # else the check of the call says what is missing
+            record.u.append(torch.stack([u for u, _ in norms]))
+            record.d.append(torch.stack([d for _, d in norms]))
 
-    handles = [site.block.register_forward_pre_hook(listen(site)) for site in sites]
-    handles.append(denoiser.register_forward_hook(finish))
-    try:
-        yield record
-    finally:
-        for handle in handles:
+    with hooked(network, sites, listen):
+        handle = inner.register_forward_hook(finish)
+        try:
+            yield record
+        finally:
             handle.remove()

@@ -3,6 +3,7 @@ import torch
 
 from skiptune.errors import SkiptuneError
 from skiptune.interventions import (
+    FreeU,
     SkipTuning,
     TimeSchedule,
     Window,
@@ -24,7 +25,8 @@ def setting(golden):
 def test_none_leaves_the_network_alone(setting):
     denoiser, _, x, sigma = setting
     untouched = denoiser(x, sigma)
-    for settings in ({"name": "none"}, {"name": "skip_tuning"}, {"name": "skip_tuning", "place": "residual"}):
+    residual = {"name": "skip_tuning", "place": "residual"}
+    for settings in ({"name": "none"}, {"name": "skip_tuning"}, residual, {"name": "freeu"}):
         with attach_intervention(settings, denoiser, LEVELS):
             assert torch.equal(denoiser(x, sigma), untouched)
 
@@ -46,11 +48,21 @@ def test_none_leaves_the_network_alone(setting):
 def test_settings_make_the_intervention(setting, settings, place, schedules):
     denoiser, sites, x, sigma = setting
     rho = interpolate_rho([site.matching for site in sites], 0.5, 0.9, "matching")
-    with SkipTuning(rho, place, schedules).attach(denoiser, sites):
+    with SkipTuning(rho, place, schedules).attached_to(denoiser):
         expected = denoiser(x, sigma)
     settings = {"name": "skip_tuning", "rho_bottom": 0.5, "rho_top": 0.9, "reading": "matching", **settings}
     with attach_intervention(settings, denoiser, LEVELS):
         assert torch.equal(denoiser(x, sigma), expected)
+
+
+def test_settings_make_freeu(setting):
+    denoiser, _, x, sigma = setting
+    with FreeU(1.2, 0.9, 0.8, 0.5, "map").attached_to(denoiser):
+        expected = denoiser(x, sigma)
+    settings = {"b1": 1.2, "b2": 0.9, "s1": 0.8, "s2": 0.5, "variant": "map"}
+    with attach_intervention({"name": "freeu", **settings}, denoiser, LEVELS):
+        assert torch.equal(denoiser(x, sigma), expected)
+    assert not torch.equal(denoiser(x, sigma), expected)
 
 
 def test_complete_settings_are_canonical():
@@ -59,13 +71,18 @@ def test_complete_settings_are_canonical():
     assert [type(whole[key]) for key in ("rho_bottom", "rho_top", "sigma_low")] == [float] * 3
     assert complete_settings(whole) == whole
     assert complete_settings({"name": "none"}) == {"name": "none"}
+    assert type(complete_settings({"name": "freeu", "b1": 2})["b1"]) is float
 
 
 @pytest.mark.parametrize(
     ("settings", "line"),
     [
-        ({}, "unknown intervention None; choose one of none, skip_tuning"),
-        ({"name": "freeu"}, "unknown intervention 'freeu'"),
+        ({}, "unknown intervention None; choose one of none, skip_tuning, freeu"),
+        ({"name": "magic"}, "unknown intervention 'magic'"),
+        ({"name": "freeu", "b": 1.2}, "has no setting b; it has b1, b2, s1, s2, variant, by"),
+        ({"name": "freeu", "b1": "1.2"}, "b1 is '1.2', it must be a number"),
+        ({"name": "freeu", "s2": -0.1}, "s2 of FreeU is -0.1, it must be a finite number from 0 up"),
+        ({"name": "freeu", "variant": "x"}, "unknown variant 'x' of FreeU; choose one of constant, map"),
         ({"name": "skip_tuning", "rho": 0.8}, "has no setting rho; it has rho_bottom"),
         ({"name": "none", "rho_bottom": 0.8}, "intervention none has no setting rho_bottom; it has none"),
         ({"name": "skip_tuning", "rho_bottom": 1.2}, r"rho_bottom is 1.2, it must lie in \(0, 1\]"),

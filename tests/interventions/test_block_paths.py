@@ -22,7 +22,7 @@ def make_block(width):
     for parameter in block.parameters():
         parameter.normal_(std=0.3)
     assert (block.skip is None) == (width == U + D)
-    site = SkipSite(0, "block", block, block.norm0, U, D, 4, block.skip)
+    site = SkipSite(0, "block", block, U, D, block.norm0, block.skip)
     return block, site, torch.randn(2, U + D, 4, 4), torch.randn(2, 4)
 
 
@@ -47,7 +47,7 @@ FACTORS = {"input": (1, 1, 0), "residual": (1, 0, 0), "norm0_input": (0, 1, 0), 
 def test_place_acts_on_its_path_only(place, shortcut):
     block, site, x, emb = make_block(SHORTCUTS[shortcut])
     untouched = block(x, emb)
-    with SkipTuning((0.4,), place).attach(block, [site]):
+    with SkipTuning((0.4,), place).attached_to(block, [site]):
         y = block(x, emb)
     torch.testing.assert_close(y, formula(block, x, emb, [0.4**power for power in FACTORS[place]]))
     assert (y - untouched).abs().max() > 0.01
@@ -65,6 +65,9 @@ NESTED = [
 def test_places_inside_each_other(shortcut, outer, inner):
     block, site, x, emb = make_block(SHORTCUTS[shortcut])
     factors = [0.4**a * 0.7**b for a, b in zip(FACTORS[outer], FACTORS[inner], strict=True)]
-    with SkipTuning((0.4,), outer).attach(block, [site]), SkipTuning((0.7,), inner).attach(block, [site]):
+    with (
+        SkipTuning((0.4,), outer).attached_to(block, [site]),
+        SkipTuning((0.7,), inner).attached_to(block, [site]),
+    ):
         y = block(x, emb)
     torch.testing.assert_close(y, formula(block, x, emb, factors))

@@ -17,7 +17,7 @@ def call(denoiser, io, sigma=2.5):
 
 def test_proportions_are_those_of_the_official_network(setting):
     denoiser, sites, io = setting
-    with record_skip_norms(denoiser, sites) as record:
+    with record_skip_norms(denoiser) as record:
         output = call(denoiser, io)
     torch.testing.assert_close(record.u[0], io["skip_u_norms"], rtol=1e-4, atol=1e-4)
     expected = (io["skip_d_norms"] / io["skip_u_norms"]).mean(dim=1)
@@ -27,12 +27,12 @@ def test_proportions_are_those_of_the_official_network(setting):
 
 def test_mean_over_calls(setting):
     denoiser, sites, io = setting
-    with record_skip_norms(denoiser, sites) as first:
+    with record_skip_norms(denoiser) as first:
         call(denoiser, io)
-    with record_skip_norms(denoiser, sites) as both:
+    with record_skip_norms(denoiser) as both:
         call(denoiser, io)
         call(denoiser, io, 40.0)
-    with record_skip_norms(denoiser, sites) as second:
+    with record_skip_norms(denoiser) as second:
         call(denoiser, io, 40.0)
     assert len(both.u) == 2 and both.u[0].dtype == torch.float64
     torch.testing.assert_close(both.proportions(), (first.proportions() + second.proportions()) / 2)
@@ -41,9 +41,9 @@ def test_mean_over_calls(setting):
 def test_order_decides_whether_the_intervention_is_seen(setting):
     denoiser, sites, io = setting
     tuning = SkipTuning((0.5,) * len(sites))
-    with record_skip_norms(denoiser, sites[:1]) as plain, tuning.attach(denoiser, sites):
+    with record_skip_norms(denoiser, sites[:1]) as plain, tuning.attached_to(denoiser):
         call(denoiser, io)
-    with tuning.attach(denoiser, sites), record_skip_norms(denoiser, sites[:1]) as tuned:
+    with tuning.attached_to(denoiser), record_skip_norms(denoiser, sites[:1]) as tuned:
         call(denoiser, io)
     torch.testing.assert_close(tuned.d[0], plain.d[0] / 2)
     assert torch.equal(tuned.u[0], plain.u[0])
@@ -51,7 +51,7 @@ def test_order_decides_whether_the_intervention_is_seen(setting):
 
 def test_nothing_recorded(setting):
     denoiser, sites, _ = setting
-    with record_skip_norms(denoiser, sites) as record:
+    with record_skip_norms(denoiser) as record:
         pass
     with pytest.raises(SkiptuneError, match="no skip norms were recorded"):
         record.proportions()

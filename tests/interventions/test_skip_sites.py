@@ -50,7 +50,9 @@ def test_auxiliary_layers_are_no_sites(kind):
 
 
 def test_unknown_networks_are_refused(golden):
-    with pytest.raises(SkiptuneError, match="Linear is no known U-Net"):
+    with pytest.raises(
+        SkiptuneError, match=r"Linear is no U-Net of a known family \(EDM, EDM2, guided diffusion"
+    ):
         find_skip_sites(nn.Linear(1, 1))
     broken = VPPrecond(16, 3, model_channels=8, channel_mult=[1, 2], num_blocks=1)
     broken.model.dec["8x8_block1"].in_channels = 20

@@ -3,8 +3,9 @@ import math
 import pytest
 import torch
 
+from skiptune.denoisers.guidance import ClassifierFreeGuidance
 from skiptune.errors import SkiptuneError
-from skiptune.interventions import SkipTuning, TimeSchedule, Window, find_skip_sites
+from skiptune.interventions import SkipTuning, TimeSchedule, Window, find_skip_sites, record_skip_norms
 
 LEVELS = (80.0, 10.0, 2.0, 0.5)
 
@@ -80,9 +81,9 @@ def test_full_strength_at_one_end_and_untouched_at_the_other(setting, direction,
     denoiser, sites, x, rho = setting
     full, none = torch.tensor(full), torch.tensor(none)
     untouched = denoiser(x, none)
-    with SkipTuning(rho).attach(denoiser, sites):
+    with SkipTuning(rho).attached_to(denoiser):
         expected = denoiser(x, full)
-    with SkipTuning(rho, schedules=(TimeSchedule(direction, LEVELS),)).attach(denoiser, sites):
+    with SkipTuning(rho, schedules=(TimeSchedule(direction, LEVELS),)).attached_to(denoiser):
         assert torch.equal(denoiser(x, full), expected)
         assert torch.equal(denoiser(x, sigma=none), untouched)
 
@@ -90,13 +91,13 @@ def test_full_strength_at_one_end_and_untouched_at_the_other(setting, direction,
 def test_weight_interpolates_the_coefficient(setting):
     denoiser, sites, x, rho = setting
     sigma = torch.tensor(10.0)
-    with SkipTuning(tuple(1 + (r - 1) * 2 / 3 for r in rho)).attach(denoiser, sites):
+    with SkipTuning(tuple(1 + (r - 1) * 2 / 3 for r in rho)).attached_to(denoiser):
         expected = denoiser(x, sigma)
-    with SkipTuning(rho, schedules=(TimeSchedule("decreasing", LEVELS),)).attach(denoiser, sites):
+    with SkipTuning(rho, schedules=(TimeSchedule("decreasing", LEVELS),)).attached_to(denoiser):
         torch.testing.assert_close(denoiser(x, sigma), expected)
     both = (TimeSchedule("decreasing", LEVELS), Window(20, 90))
     untouched = denoiser(x, sigma)
-    with SkipTuning(rho, schedules=both).attach(denoiser, sites):
+    with SkipTuning(rho, schedules=both).attached_to(denoiser):
         assert torch.equal(denoiser(x, sigma), untouched)
 
 
@@ -104,17 +105,34 @@ def test_every_image_has_its_own_noise_level(setting):
     denoiser, sites, x, rho = setting
     sigma = torch.tensor([10.0, 1.0])
     untouched = denoiser(x, sigma)
-    with SkipTuning(rho).attach(denoiser, sites):
+    with SkipTuning(rho).attached_to(denoiser):
         tuned = denoiser(x, sigma)
-    with SkipTuning(rho, schedules=(Window(5, 20),)).attach(denoiser, sites):
+    with SkipTuning(rho, schedules=(Window(5, 20),)).attached_to(denoiser):
         mixed = denoiser(x, sigma)
     assert torch.equal(mixed[0], tuned[0]) and torch.equal(mixed[1], untouched[1])
     assert not torch.equal(tuned[1], untouched[1])
 
 
+def test_under_guidance_every_half_of_the_batch_has_the_noise_levels(golden):
+    _, denoiser, io = golden("edm_adm_straddle")
+    guided = ClassifierFreeGuidance(denoiser, 2.0)
+    x, sigma = io["x"][2], torch.tensor([10.0, 1.0])
+    inputs = (x, sigma, io["class_labels"])
+    untouched = guided(*inputs)
+    with SkipTuning.interpolated(0.5).attached_to(guided):
+        tuned = guided(*inputs)
+    with SkipTuning.interpolated(0.5, schedules=(Window(5, 20),)).attached_to(guided):
+        mixed = guided(*inputs)
+    assert torch.equal(mixed[0], tuned[0]) and torch.equal(mixed[1], untouched[1])
+    assert not torch.equal(tuned[1], untouched[1])
+    with record_skip_norms(guided) as norms:
+        guided(*inputs)
+    assert norms.u[0].shape == (len(find_skip_sites(guided)), 4)
+
+
 def test_inner_network_alone_has_no_noise_level(setting):
     denoiser, sites, x, rho = setting
-    with SkipTuning(rho, schedules=(Window(5, 20),)).attach(denoiser, sites):
+    with SkipTuning(rho, schedules=(Window(5, 20),)).attached_to(denoiser):
         denoiser(x, torch.tensor(10.0))
         with pytest.raises(SkiptuneError, match="call the denoiser, not its inner network"):
             denoiser.model(x, torch.zeros(1))

@@ -1,0 +1,86 @@
+"""The noise level of the network call that is under way, for schedules over time."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from skiptune.errors import SkiptuneError
+from skiptune.interventions.coefficients import TimeSchedule, Window
+from skiptune.interventions.sites import inner_networks
+
+
+class SigmaClock:
+    """Weight of the current call: the product of the schedules at its noise level."""
+
+    def __init__(self, schedules: Sequence[TimeSchedule | Window]):
+        self.schedules = schedules
+        self.current: Tensor | None = None
+
+    @contextlib.contextmanager
+    def running(
+        self, network: nn.Module, sigma_of: Callable[[Tensor], Tensor] | None = None
+    ) -> Iterator[None]:
+        """Follow the calls of ``network`` inside the ``with`` block.
+
+        The noise level is read from the innermost ``D(x, sigma)``, which guidance evaluates on a larger batch
+        than its own; with ``sigma_of``, from the U-Net, whose time (second argument) it maps to sigma.
+
+        Raises:
+            SkiptuneError: schedules, but nothing in ``network`` is called with ``sigma``.
+        """
+        if not self.schedules:
+            yield
+            return
+        modules = [module for _, module in inner_networks(network)]
+        if sigma_of is None:
+            modules = [module for module in modules if "sigma" in arguments(module)]
+            if not modules:
+                raise SkiptuneError(
+                    f"a schedule of Skip-Tuning needs noise levels, {type(network).__name__} is not called "
+                    "with sigma: attach to a denoiser D(x, sigma), or give sigma_of, the sigma of its time"
+                )
+        module = modules[-1]
+        name = "sigma" if sigma_of is None else arguments(module)[1]
+
+        def read(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            time = torch.as_tensor(args[1] if len(args) > 1 else kwargs[name])
+            sigma = time if sigma_of is None else torch.as_tensor(sigma_of(time))
+            weight = torch.ones_like(sigma, dtype=torch.float64)
+            for schedule in self.schedules:
+                weight = weight * schedule.weight(sigma)
+            self.current = weight
+
+        def forget(*_: Any) -> None:
+            """A noise level is valid during its call only."""
+            self.current = None
+
+        handles = [
+            module.register_forward_pre_hook(read, with_kwargs=True),
+            module.register_forward_hook(forget),
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    @property
+    def weight(self) -> Tensor | None:
+        """``[]``, ``[1]`` or ``[N]`` float64, up to trailing ones; ``None`` without schedules, where the
+        coefficients act in full."""
+        if self.schedules and self.current is None:
+            raise SkiptuneError(
+                "a schedule of Skip-Tuning needs the noise level: call the denoiser, not its inner network"
+            )
+        return self.current
+
+
+def arguments(module: nn.Module) -> list[str]:
+    """Names of what the module is called with."""
+    return list(inspect.signature(module.forward).parameters)

@@ -6,11 +6,14 @@ GOLDEN = tests/data/golden
 PYTHON =
 
 STAMP  = .venv/.installed
+TESTS  = .venv/.installed-test
 PY     = .venv/bin/python
 RANKS  = OMP_NUM_THREADS=1 $(PY) -m torch.distributed.run --standalone --nproc-per-node=$(GPUS)
 # One process per GPU, after a dry run in one: a mistake is then one line, not a report of every rank.
 LAUNCH = $(if $(filter-out 0 1,$(GPUS)),$(PY) $(1) dry_run=true >/dev/null && $(RANKS) $(1),$(PY) $(1))
 TABLE  = $(call LAUNCH,scripts/reproduce.py table=$(1) scale=$(SCALE) $(ARGS))
+
+LOCKING = --universal --fork-strategy fewest --generate-hashes --python-version 3.11 --quiet
 
 TABLES    = $(patsubst configs/table/%.yaml,%,$(wildcard configs/table/*/*.yaml))
 TRAININGS = $(patsubst configs/training/%.yaml,%,$(wildcard configs/training/*.yaml))
@@ -42,10 +45,10 @@ train-desk-models: $(STAMP) ## Train all shipped desk models again (hours on 2 c
 	    $(PY) scripts/train.py training=$$name $$model $(ARGS) || exit; \
 	done
 
-test: $(STAMP) ## Install, then run the test suite
+test: $(TESTS) ## Install, then run the test suite
 	@$(PY) -m pytest $(ARGS)
 
-check: $(STAMP) ## Lint and type-check (ruff, mypy)
+check: $(TESTS) ## Lint and type-check (ruff, mypy)
 	@failed=0; $(PY) -m ruff check . || failed=1; $(PY) -m mypy || failed=1; exit $$failed
 
 benchmark: $(STAMP) ## Images per second of the samplers, with and without Skip-Tuning
@@ -54,15 +57,21 @@ benchmark: $(STAMP) ## Images per second of the samplers, with and without Skip-
 verify-golden: $(STAMP) ## Compare with the official implementations' tensors in GOLDEN=DIR
 	@$(PY) scripts/verify_golden.py $(GOLDEN) $(ARGS)
 
-install: $(STAMP) ## Make .venv with the pinned packages
+install: $(TESTS) ## Make .venv with all pinned packages, those of the tests and of text-to-image included
 
 $(STAMP): requirements.lock pyproject.toml scripts/install.sh
-	@PYTHON="$(PYTHON)" sh scripts/install.sh .venv
+	@PYTHON="$(PYTHON)" sh scripts/install.sh .venv requirements.lock
+	@touch $@
+
+$(TESTS): requirements-test.lock pyproject.toml scripts/install.sh
+	@PYTHON="$(PYTHON)" sh scripts/install.sh .venv requirements-test.lock
+	@touch $(STAMP) $@
 
 lock: ## Pin anew what pyproject.toml asks for (needs uv; ARGS=--upgrade moves to the newest)
 	@command -v uv >/dev/null || { echo "error: make lock needs uv: pip install uv" >&2; exit 1; }
-	@uv pip compile --universal --fork-strategy fewest --generate-hashes --python-version 3.11 --extra test \
-	    $(ARGS) pyproject.toml -o requirements.lock --quiet
+	@uv pip compile $(LOCKING) $(ARGS) pyproject.toml -o requirements.lock
+	@uv pip compile $(LOCKING) $(ARGS) --extra test --extra text-to-image --extra image-metrics \
+	    pyproject.toml -o requirements-test.lock
 
 clean: ## Remove caches and build leftovers (keeps .venv, outputs and results)
 	@rm -rf build *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,9 +1,10 @@
 #!/bin/sh
-# Makes the virtual environment DIR with the pinned packages and this package in editable form. Called by make.
-# Usage: [PYTHON=python3.12] sh scripts/install.sh DIR
+# Makes the virtual environment DIR with the packages of LOCK and this package in editable form. Called by make.
+# Usage: [PYTHON=python3.12] sh scripts/install.sh DIR LOCK
 set -eu
 cd "$(dirname "$0")/.."
 venv=$1
+lock=$2
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1
 
 fail() {
@@ -26,8 +27,7 @@ if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
 fi
 
 echo "installing the pinned packages into $venv: 6 GB with the CUDA libraries of PyTorch, some minutes the first time" >&2
-"$venv/bin/python" -m pip install -qq --require-hashes -r requirements.lock ||
+"$venv/bin/python" -m pip install -qq --require-hashes -r "$lock" ||
     fail "the packages could not be installed (see above); the same command tries again"
 "$venv/bin/python" -m pip install -qq --no-deps --no-build-isolation -e . ||
     fail "skiptune itself could not be installed (see above)"
-touch "$venv/.installed"

@@ -19,17 +19,28 @@ def root() -> Path:
     return ROOT
 
 
-@pytest.fixture(scope="session")
-def lock_text() -> str:
-    return (ROOT / "requirements.lock").read_text()
-
-
-@pytest.fixture(scope="session")
-def pins(lock_text: str) -> dict[str, str]:
-    """Package -> version of the lock. One version a package, whatever the Python version."""
-    found = [(canonicalize_name(match["name"]), match["version"]) for match in PIN.finditer(lock_text)]
+def pinned(text: str) -> dict[str, str]:
+    """Package -> version of a lock. One version a package, whatever the Python version."""
+    found = [(canonicalize_name(match["name"]), match["version"]) for match in PIN.finditer(text)]
     assert len(dict(found)) == len(found), "a package is pinned twice"
     return dict(found)
+
+
+@pytest.fixture(scope="session")
+def demo_pins() -> dict[str, str]:
+    """What the tables need."""
+    return pinned((ROOT / "requirements.lock").read_text())
+
+
+@pytest.fixture(scope="session")
+def pins() -> dict[str, str]:
+    """All that is pinned: what the tests and the extras need as well."""
+    return pinned((ROOT / "requirements-test.lock").read_text())
+
+
+@pytest.fixture(scope="session", params=["requirements.lock", "requirements-test.lock"])
+def lock_text(request: pytest.FixtureRequest) -> str:
+    return (ROOT / request.param).read_text()
 
 
 @pytest.fixture(scope="session")

@@ -51,6 +51,7 @@ def test_versions_are_those_of_the_lock(
 
 
 def test_whole_project_is_listed(pip_entries: list[Requirement], project: dict[str, Any]) -> None:
-    wanted = project["dependencies"] + project["optional-dependencies"]["test"]
+    extras = project["optional-dependencies"]
+    wanted = [*project["dependencies"], *extras["test"], *extras["text-to-image"], *extras["image-metrics"]]
     listed = [canonicalize_name(entry.name) for entry in pip_entries]
     assert sorted(listed) == sorted(canonicalize_name(Requirement(text).name) for text in wanted)

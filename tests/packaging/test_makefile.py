@@ -23,7 +23,7 @@ def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def commands(root: Path, *arguments: str) -> str:
     """What a target would run in an installed checkout, without running it."""
-    done = make(root, "-n", "-o", ".venv/.installed", *arguments)
+    done = make(root, "-n", "-o", ".venv/.installed", "-o", ".venv/.installed-test", *arguments)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -76,22 +76,22 @@ def test_unknown_target_fails(root: Path) -> None:
 
 def test_install_happens_once_and_again_when_the_lock_changes(root: Path, tmp_path: Path) -> None:
     (tmp_path / "scripts").mkdir()
-    for name in ("Makefile", "requirements.lock", "pyproject.toml", "scripts/install.sh"):
+    for name in ("Makefile", "requirements-test.lock", "pyproject.toml", "scripts/install.sh"):
         shutil.copyfile(root / name, tmp_path / name)
         os.utime(tmp_path / name, (1_000, 1_000))
     assert make(tmp_path, "-q", "install").returncode == 1
-    stamp = tmp_path / ".venv/.installed"
+    stamp = tmp_path / ".venv/.installed-test"
     stamp.parent.mkdir()
     stamp.touch()
     os.utime(stamp, (2_000, 2_000))
     assert make(tmp_path, "-q", "install").returncode == 0
-    os.utime(tmp_path / "requirements.lock", (3_000, 3_000))
+    os.utime(tmp_path / "requirements-test.lock", (3_000, 3_000))
     assert make(tmp_path, "-q", "install").returncode == 1
 
 
 def test_no_usable_python_is_one_clear_line(root: Path, tmp_path: Path) -> None:
     (tmp_path / "scripts").mkdir()
-    for name in ("Makefile", "requirements.lock", "pyproject.toml", "scripts/install.sh"):
+    for name in ("Makefile", "requirements-test.lock", "pyproject.toml", "scripts/install.sh"):
         shutil.copyfile(root / name, tmp_path / name)
     failed = make(tmp_path, "test", "PYTHON=/no/such/python")
     assert failed.returncode != 0

@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from experiments.golden.networks import build_network
+from skiptune.denoisers import guided as networks
 from skiptune.denoisers.ddim import DDIMUNet
 from skiptune.denoisers.edm2 import EDM2Precond
 from skiptune.denoisers.uvit import UViT
@@ -71,9 +72,7 @@ def edm2():
 
 
 def guided():
-    from skiptune.denoisers.guided import GuidedUNet
-
-    network = GuidedUNet(
+    network = networks.GuidedUNet(
         image_size=16, in_channels=3, model_channels=32, out_channels=3, num_res_blocks=1,
         attention_resolutions=[2], channel_mult=[1, 2], num_classes=6, num_head_channels=16,
         use_scale_shift_norm=True, resblock_updown=True,
@@ -84,9 +83,7 @@ def guided():
 
 
 def latent():
-    from skiptune.denoisers.guided import LatentUNet
-
-    network = LatentUNet(
+    network = networks.LatentUNet(
         image_size=16, in_channels=3, model_channels=32, out_channels=3, num_res_blocks=1,
         attention_resolutions=[4, 2], channel_mult=[1, 1, 1], num_heads=1,
         transformer_depth=1, context_dim=24, use_spatial_transformer=True,

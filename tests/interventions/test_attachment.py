@@ -6,7 +6,7 @@ from torch import nn
 
 from skiptune.denoisers import VPPrecond
 from skiptune.errors import SkiptuneError
-from skiptune.interventions import FreeU, SkipTuning, find_skip_sites, record_skip_norms
+from skiptune.interventions import FreeU, SkipSite, SkipTuning, find_skip_sites, record_skip_norms
 
 INTERVENTIONS = {
     "skip_tuning": SkipTuning.interpolated(0.5).attached_to,
@@ -72,3 +72,35 @@ def test_what_is_no_network_is_refused():
             attached_to(nn.Identity()),
         ):
             pass
+
+
+class OwnUNet(nn.Module):
+    """A user's network of no known family: its sites are named by hand."""
+
+    def __init__(self):
+        super().__init__()
+        self.start, self.below, self.joined = (
+            nn.Conv2d(3, 4, 1),
+            nn.Conv2d(4, 4, 3, padding=1),
+            nn.Conv2d(8, 3, 1),
+        )
+
+    def forward(self, x):
+        d = self.start(x)
+        return self.joined(torch.cat([self.below(d), d], dim=1))
+
+
+@torch.no_grad()
+def test_network_of_no_family_with_sites_named_by_hand():
+    torch.manual_seed(0)
+    network = OwnUNet()
+    with pytest.raises(SkiptuneError, match="OwnUNet is no U-Net of a known family"):
+        find_skip_sites(network)
+    sites = [SkipSite(0, "joined", network.joined, u_channels=4, d_channels=4)]
+    d = network.start(X)
+    expected = network.joined(torch.cat([network.below(d), 0.7 * d], dim=1))
+    with SkipTuning.interpolated(0.7).attached_to(network, sites), record_skip_norms(network, sites) as norms:
+        torch.testing.assert_close(network(X), expected)
+    torch.testing.assert_close(norms.d[0].float(), 0.7 * d.flatten(1).norm(dim=1)[None])
+    with FreeU(b1=1.2, s1=0.8).attached_to(network, sites):
+        assert not torch.allclose(network(X), expected)

@@ -171,7 +171,7 @@ def test_blocks_of_one_skip_each():
     ).eval()  # fmt: skip
     found = [(site.name, site.u_channels, site.d_channels) for site in find_skip_sites(network)]
     assert found == [(f"up_blocks.{i}.resnets.0", c, c) for i, c in ((1, 64), (2, 32), (3, 32))]
-    x, prompt = torch.randn(1, 4, 8, 8), torch.randn(1, 5, 12)
+    x, prompt = torch.randn(1, 4, 16, 16), torch.randn(1, 5, 12)
     with torch.no_grad():
         untouched = network(x, 3.0, prompt).sample
         with SkipTuning.interpolated(0.5).attached_to(network):

@@ -15,8 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from experiments.golden.compare import Comparison, compare_outputs
-from skiptune.checkpoints.desk import build_denoiser
-from skiptune.denoisers import Denoiser, VPPrecond, iDDPMPrecond
+from skiptune.denoisers import Denoiser, VPPrecond, build_denoiser, iDDPMPrecond
 from skiptune.denoisers.layers import UNetBlock
 from skiptune.errors import SkiptuneError
 from skiptune.interventions import SkipSite, SkipTuning, find_skip_sites, record_skip_norms

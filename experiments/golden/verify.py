@@ -16,7 +16,10 @@ from typing import Any
 from experiments.golden.autoencoders import check_autoencoder
 from experiments.golden.compare import Comparison
 from experiments.golden.ddim import check_ddim_network
+from experiments.golden.discrete_samplers import check_ddim_sampler, check_pndm
 from experiments.golden.edm2 import check_edm2
+from experiments.golden.guided import check_consistency, check_latent
+from experiments.golden.ldm_sampler import check_ldm_sampler
 from experiments.golden.networks import Unsupported, check_block, check_network
 from experiments.golden.samplers import (
     check_edm_sampler,
@@ -40,6 +43,13 @@ NETWORKS: dict[tuple[str, str], Runner] = {
     ("baofff/U-ViT", "UViT"): check_uvit,
     (LDM, "VQModelInterface"): check_autoencoder,
     (LDM, "AutoencoderKL"): check_autoencoder,
+    (LDM, "UNetModel"): check_latent,
+    ("openai/consistency_models", "UNetModel"): check_consistency,
+}
+DISCRETE_SAMPLERS: dict[str, Runner] = {
+    "ermongroup/ddim": check_ddim_sampler,
+    "luping-liu/PNDM": check_pndm,
+    LDM: check_ldm_sampler,
 }
 EDM_SAMPLERS = {"edm_sampler", "ablation_sampler"}
 
@@ -166,6 +176,8 @@ def runner_for(entry: Entry, entries: Mapping[str, Entry]) -> Runner:
             return check_unipc_edm_net
         if owner is entry:
             return check_unipc_vp if any("schedule" in run for run in runs) else check_unipc_edm
+    elif runs and repository in DISCRETE_SAMPLERS:
+        return DISCRETE_SAMPLERS[repository]
     name = source.get("class") or source.get("function") or file
     raise Unsupported(f"family not in this version: {repository}, {name}")
 

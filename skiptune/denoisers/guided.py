@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from skiptune.denoisers.guided_layers import (
@@ -137,6 +136,100 @@ class UNet(nn.Module):
             h = stage(torch.cat([h, skips.pop()], dim=1), emb, context)
         norm, _, conv = self.out
         return conv(silu(norm(h.to(x.dtype))))
+
+
+class GuidedUNet(UNet):
+    """UNetModel of openai/consistency_models: self-attention, class labels added to the time embedding.
+
+    ``use_new_attention_order`` changes nothing there: q, k and v are always split before the heads.
+    """
+
+    def __init__(
+        self,
+        image_size: int,
+        in_channels: int,
+        model_channels: int,
+        out_channels: int,
+        num_res_blocks: int,
+        attention_resolutions: Sequence[int],
+        dropout: float = 0.0,
+        channel_mult: Sequence[float] = (1, 2, 4, 8),
+        conv_resample: bool = True,
+        dims: int = 2,
+        num_classes: int | None = None,
+        use_checkpoint: bool = False,
+        use_fp16: bool = False,
+        num_heads: int = 1,
+        num_head_channels: int = -1,
+        num_heads_upsample: int = -1,
+        use_scale_shift_norm: bool = False,
+        resblock_updown: bool = False,
+        use_new_attention_order: bool = False,
+    ):
+        def attention(channels: int, decoder: bool) -> AttentionBlock:
+            wanted = num_heads_upsample if decoder and num_heads_upsample != -1 else num_heads
+            heads = head_count(channels, wanted, num_head_channels)
+            return AttentionBlock(channels, heads, heads_first=False, flat=False)
+
+        super().__init__(
+            attention, in_channels, model_channels, out_channels, num_res_blocks, attention_resolutions,
+            dropout, channel_mult, conv_resample, dims, num_classes, use_fp16, use_scale_shift_norm,
+            resblock_updown,
+        )  # fmt: skip
+        self.image_shape = (in_channels, image_size, image_size)
+
+
+class LatentUNet(UNet):
+    """UNetModel of CompVis/latent-diffusion: spatial transformers that attend to condition tokens.
+
+    Without ``use_spatial_transformer`` it has the self-attention of guided-diffusion; q, k and v are split
+    after the heads there, unless ``use_new_attention_order``.
+    """
+
+    def __init__(
+        self,
+        image_size: int,
+        in_channels: int,
+        model_channels: int,
+        out_channels: int,
+        num_res_blocks: int,
+        attention_resolutions: Sequence[int],
+        dropout: float = 0.0,
+        channel_mult: Sequence[float] = (1, 2, 4, 8),
+        conv_resample: bool = True,
+        dims: int = 2,
+        num_classes: int | None = None,
+        use_checkpoint: bool = False,
+        use_fp16: bool = False,
+        num_heads: int = -1,
+        num_head_channels: int = -1,
+        num_heads_upsample: int = -1,
+        use_scale_shift_norm: bool = False,
+        resblock_updown: bool = False,
+        use_new_attention_order: bool = False,
+        use_spatial_transformer: bool = False,
+        transformer_depth: int = 1,
+        context_dim: int | None = None,
+        legacy: bool = True,
+    ):
+        if use_spatial_transformer and context_dim is None:
+            raise SkiptuneError("a spatial transformer needs the width of its condition tokens, context_dim")
+
+        def attention(channels: int, decoder: bool) -> nn.Module:
+            own = decoder and not use_spatial_transformer and num_heads_upsample != -1
+            heads = head_count(channels, num_heads_upsample if own else num_heads, num_head_channels)
+            if use_spatial_transformer:
+                assert context_dim is not None
+                width = channels // heads if legacy or num_head_channels == -1 else num_head_channels
+                return SpatialTransformer(channels, heads, width, transformer_depth, context_dim)
+            return AttentionBlock(channels, heads, heads_first=not use_new_attention_order, flat=True)
+
+        super().__init__(
+            attention, in_channels, model_channels, out_channels, num_res_blocks, attention_resolutions,
+            dropout, channel_mult, conv_resample, dims, num_classes, use_fp16, use_scale_shift_norm,
+            resblock_updown,
+        )  # fmt: skip
+        self.image_shape = (in_channels, image_size, image_size)
 
 
 def head_count(channels: int, num_heads: int, num_head_channels: int) -> int:

@@ -1,5 +1,6 @@
 """Samplers as pure step functions over copyable states."""
 
+from skiptune.samplers.consistency import Consistency
 from skiptune.samplers.ddim import DDIM, DDPM
 from skiptune.samplers.discrete_grids import (
     DiscreteSchedule,
@@ -19,9 +20,9 @@ from skiptune.samplers.state import Denoise, NoiseAt, Sampler, SamplerState
 from skiptune.samplers.unipc import UniPC
 
 __all__ = [
-    "DDIM", "DDPM", "FON", "FPNDM", "SAMPLERS", "SPNDM", "VE", "VP", "Churn", "Denoise", "DiscreteSchedule",
-    "DiscreteVP", "Euler", "Grid", "Heun", "Levels", "Linear", "NoiseAt", "NoiseSchedule", "Sampler",
-    "SamplerState", "Timesteps", "UniPC", "bind", "ddpm_schedule", "iddpm_grid", "initial_noise", "karras_grid",
-    "known_settings", "log_snr_grid", "make_sampler", "quad_times", "sample", "step_noise", "uniform_times",
-    "vp_grid",
+    "DDIM", "DDPM", "FON", "FPNDM", "SAMPLERS", "SPNDM", "VE", "VP", "Churn", "Consistency", "Denoise",
+    "DiscreteSchedule", "DiscreteVP", "Euler", "Grid", "Heun", "Levels", "Linear", "NoiseAt",
+    "NoiseSchedule", "Sampler", "SamplerState", "Timesteps", "UniPC", "bind", "ddpm_schedule",
+    "iddpm_grid", "initial_noise", "karras_grid", "known_settings", "log_snr_grid", "make_sampler",
+    "quad_times", "sample", "step_noise", "uniform_times", "vp_grid",
 ]  # fmt: skip

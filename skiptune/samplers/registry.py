@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from skiptune.errors import SkiptuneError
+from skiptune.samplers.consistency import Consistency
 from skiptune.samplers.ddim import DDIM, DDPM
 from skiptune.samplers.discrete_grids import Timesteps, ddpm_schedule
 from skiptune.samplers.grids import Grid
@@ -95,9 +96,19 @@ def f_pndm(*, steps: int, spacing: str = "uniform", indexing: str = "official") 
     return FPNDM.along(Timesteps(steps, spacing), indexing=indexing)
 
 
+def consistency(
+    *, steps: int, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0, clip: bool = True
+) -> Consistency:
+    """Consistency sampling along a Karras grid of `steps` + 1 levels: NFE = steps."""
+    if steps < 1:
+        raise SkiptuneError(f"consistency sampling needs at least 1 step, got {steps}")
+    return Consistency(Grid(steps + 1, "karras", sigma_min, sigma_max, rho, zero=False), clip)
+
+
 REQUIRED = inspect.Parameter.empty
 SAMPLERS: dict[str, Callable[..., Sampler]] = {
-    "euler": euler, "heun": heun, "unipc": unipc, "ddim": ddim, "ddpm": ddpm, "s_pndm": s_pndm, "f_pndm": f_pndm,
+    "euler": euler, "heun": heun, "unipc": unipc,
+    "consistency": consistency, "ddim": ddim, "ddpm": ddpm, "s_pndm": s_pndm, "f_pndm": f_pndm,
 }  # fmt: skip
 
 

@@ -78,7 +78,7 @@ def guided():
         use_scale_shift_norm=True, resblock_updown=True,
     )  # fmt: skip
     widths = [(64, 64, 0), (64, 32, 0), (64, 32, 1), (32, 32, 1)]
-    sites = [(f"output_blocks.{i}", u, d, stage, None) for i, (u, d, stage) in enumerate(widths)]
+    sites = [(f"output_blocks.{i}", u, d, stage, 8 << stage) for i, (u, d, stage) in enumerate(widths)]
     return Family(network, (images(3), torch.tensor([100.0]), torch.eye(6)[:2]), sites)
 
 
@@ -88,7 +88,7 @@ def latent():
         attention_resolutions=[4, 2], channel_mult=[1, 1, 1], num_heads=1,
         transformer_depth=1, context_dim=24, use_spatial_transformer=True,
     )  # fmt: skip
-    sites = [(f"output_blocks.{i}", 32, 32, i // 2, None) for i in range(6)]
+    sites = [(f"output_blocks.{i}", 32, 32, i // 2, 4 << (i // 2)) for i in range(6)]
     context = torch.randn(2, 1, 24, generator=torch.Generator().manual_seed(2))
     return Family(network, (images(3), torch.tensor([100.0]), None, context), sites)
 

@@ -53,7 +53,7 @@ def test_settings_reach_the_samplers_of_discrete_models():
 
 @pytest.mark.parametrize("name", sorted(SAMPLERS))
 def test_every_sampler_needs_steps_and_names_what_it_knows(name):
-    grid = {"spacing"} if name in DISCRETE else {"grid", "sigma_min", "sigma_max", "rho"}
+    grid = {"spacing"} if name in DISCRETE else {"sigma_min", "sigma_max", "rho"}
     assert {"steps", *grid} <= set(known_settings(name))
     with pytest.raises(SkiptuneError, match="steps"):
         make_sampler(name)
@@ -65,7 +65,7 @@ def test_every_sampler_needs_steps_and_names_what_it_knows(name):
 
 
 def test_unknown_names_are_answered_with_the_known_ones():
-    with pytest.raises(SkiptuneError, match="ddim, ddpm, euler, f_pndm, heun, s_pndm, unipc"):
+    with pytest.raises(SkiptuneError, match="consistency, ddim, ddpm, euler, f_pndm, heun, s_pndm, unipc"):
         make_sampler("dpm", steps=3)
     with pytest.raises(SkiptuneError, match="linear, ve, vp"):
         make_sampler("heun", steps=3, schedule="cosine")

@@ -29,12 +29,10 @@ def test_one_step_is_the_estimate_at_the_highest_level():
 def test_between_two_steps_noise_of_the_next_level_is_added():
     sampler = Consistency(Levels((10.0, 2.0, 0.5)), clip=False)
     noise = {0: torch.full((1, 1, 2, 2), 3.0)}
-    state = sampler.step(
-        lambda x, sigma: torch.full_like(x, 0.25), sampler.start(torch.zeros(1, 1, 2, 2)), noise.get
-    )
-    torch.testing.assert_close(
-        state.x, torch.full((1, 1, 2, 2), 0.25 + 3 * (2.0**2 - 0.5**2) ** 0.5).double()
-    )
+    start = sampler.start(torch.zeros(1, 1, 2, 2))
+    state = sampler.step(lambda x, sigma: torch.full_like(x, 0.25), start, noise.get)
+    expected = 0.25 + 3 * (2.0**2 - 0.5**2) ** 0.5
+    torch.testing.assert_close(state.x, torch.full((1, 1, 2, 2), expected, dtype=torch.float64))
     with pytest.raises(SkiptuneError, match="noise_at"):
         sampler.step(lambda x, sigma: x, start)
 

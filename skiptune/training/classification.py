@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skiptune.checkpoints.desk import DESK_FOLDER
+from skiptune.checkpoints.weights import safetensors_bytes
 from skiptune.data import Dataset, load_dataset
 from skiptune.data.images import from_uint8
 from skiptune.errors import SkiptuneError
@@ -140,7 +140,7 @@ def train_and_save(
     trained = train_classifier(settings, on_step)
     header = {"architecture": settings.architecture, "kwargs": json.dumps(trained.kwargs, sort_keys=True)}
     state = {key: value.half().contiguous() for key, value in trained.network.state_dict().items()}
-    weights = save(state, metadata=header)
+    weights = safetensors_bytes(state, header)
     record = {**trained.record, "sha256": digest(weights)}
     write_atomic(folder / f"{settings.name}.safetensors", weights)
     write_atomic(folder / f"{settings.name}.json", json.dumps(record, indent=1) + "\n")

@@ -21,6 +21,7 @@ from experiments.golden.edm2 import check_edm2
 from experiments.golden.guided import check_consistency, check_latent
 from experiments.golden.ldm_sampler import check_ldm_sampler
 from experiments.golden.networks import Unsupported, check_block, check_network
+from experiments.golden.pickles import check_pickles
 from experiments.golden.samplers import (
     check_edm_sampler,
     check_unipc_edm,
@@ -129,8 +130,8 @@ def verify_case(root: Path, case: str, entries: Mapping[str, Entry]) -> CaseRepo
 
 def summarise(case: str, entry: Entry, results: Sequence[Comparison]) -> CaseReport:
     """Join the comparisons of one entry; an output that was left out fails, no outputs are no support."""
-    listed = {name for name, tensor in entry["io"].items() if tensor["role"] == "output"}
-    if not listed:
+    listed = {name for name, tensor in entry.get("io", {}).items() if tensor["role"] == "output"}
+    if not listed and "pickle_files" not in entry:
         return CaseReport(case, "unsupported", reason="lists no outputs")
     compared = [result for result in results if result.tensor in listed]
     missed = sorted(listed - {result.tensor for result in compared})
@@ -155,7 +156,7 @@ def runner_for(entry: Entry, entries: Mapping[str, Entry]) -> Runner:
         SkiptuneError: the case whose weights it uses is not listed.
     """
     if "pickle_files" in entry:
-        raise Unsupported("reading pickles is not in this version")
+        return check_pickles
     source = entry["source"]
     repository, file = source.get("repository", EDM), source.get("file", "")
     owner = entry

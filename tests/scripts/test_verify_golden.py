@@ -116,7 +116,7 @@ def test_listed_but_unknown_output_fails(folder, capsys):
 @pytest.mark.parametrize(
     ("change", "line"),
     [
-        ({"pickle_files": {}}, "reading pickles"),
+        ({"pickle_files": {}}, "lists no pickle files"),
         ({"constructor": {"class": "UNetModel", "kwargs": {}}}, "family not in this version: NVlabs/edm"),
         (
             {"source": {"repository": "NVlabs/edm2", "file": "x", "class": "EDMPrecond"}},

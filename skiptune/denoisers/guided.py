@@ -216,7 +216,7 @@ class LatentUNet(UNet):
             raise SkiptuneError("a spatial transformer needs the width of its condition tokens, context_dim")
 
         def attention(channels: int, decoder: bool) -> nn.Module:
-            own = decoder and not use_spatial_transformer and num_heads_upsample != -1
+            own = decoder and legacy and not use_spatial_transformer and num_heads_upsample != -1
             heads = head_count(channels, num_heads_upsample if own else num_heads, num_head_channels)
             if use_spatial_transformer:
                 assert context_dim is not None

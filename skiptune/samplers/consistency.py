@@ -36,9 +36,7 @@ class Consistency(Sampler):
         spread = (self.sigmas[state.step + 1] ** 2 - self.sigmas[-1] ** 2).sqrt()
         if spread > 0:
             if noise_at is None:
-                raise SkiptuneError(
-                    "several consistency steps need random numbers: pass noise_at"
-                )
+                raise SkiptuneError("several consistency steps need random numbers: pass noise_at")
             x0 = x0 + spread * noise_at(state.step).to(x0)
         return SamplerState(x0, state.step + 1)
 

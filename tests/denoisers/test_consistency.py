@@ -46,7 +46,8 @@ def test_condition_changes_the_estimate_and_no_condition_is_no_class():
     x, sigma = torch.randn(2, 3, 8, 8), torch.tensor(3.0)
     one, two = (denoiser(x, sigma, torch.eye(4)[[k, k]]) for k in (0, 1))
     assert not torch.allclose(one, two)
-    assert torch.equal(denoiser(x, sigma), denoiser(x, sigma, torch.zeros(2, 4)))
+    # One row of labels or two: the kernels may round differently.
+    torch.testing.assert_close(denoiser(x, sigma), denoiser(x, sigma, torch.zeros(2, 4)))
     assert denoiser.num_classes == 4 and denoiser.image_shape == (3, 8, 8) and denoiser.nfe == 4
 
 

@@ -14,9 +14,8 @@ from torch import Tensor
 
 from experiments.benchmarks.peer_edm import official_sampler
 from experiments.benchmarks.timing import alternate
-from skiptune.checkpoints.desk import build_denoiser
 from skiptune.checkpoints.models import ModelRef
-from skiptune.denoisers import Denoiser
+from skiptune.denoisers import Denoiser, build_denoiser
 from skiptune.interventions import attach_intervention
 from skiptune.runtime.provenance import provenance
 from skiptune.runtime.sampling import cached_model, sample_images

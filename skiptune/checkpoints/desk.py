@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from skiptune.denoisers import PRECONDITIONINGS, Denoiser, Preconditioned
+from skiptune.denoisers import Denoiser, build_denoiser
 from skiptune.errors import SkiptuneError
 from skiptune.runtime.files import digest, file_digest, read_json, write_atomic
 
@@ -30,21 +30,6 @@ class LoadedDenoiser:
     denoiser: Denoiser
     sha256: str
     description: dict[str, Any]
-
-
-def build_denoiser(description: dict[str, Any]) -> Preconditioned:
-    """A denoiser with fresh weights from ``{"class": "EDMPrecond", "kwargs": {...}}``.
-
-    Raises:
-        SkiptuneError: unknown class or argument.
-    """
-    name = description.get("class")
-    if name not in PRECONDITIONINGS:
-        raise SkiptuneError(f"unknown denoiser class {name!r}; choose one of {', '.join(PRECONDITIONINGS)}")
-    try:
-        return PRECONDITIONINGS[name](**description.get("kwargs", {}))
-    except (TypeError, ValueError) as error:
-        raise SkiptuneError(f"cannot build {name}: {error}") from error
 
 
 def save_desk_denoiser(

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-
-from skiptune.checkpoints.desk import DESK_FOLDER, build_denoiser, load_desk_denoiser
+from skiptune.checkpoints.desk import DESK_FOLDER, load_desk_denoiser
+from skiptune.checkpoints.load import load_official
 from skiptune.denoisers import Denoiser
 from skiptune.errors import SkiptuneError
 from skiptune.runtime.files import canonical_json, digest, file_digest
+
+KINDS = ("desk", "official")
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,10 @@ class ModelRef:
     """A model that is there: what a run is named by (``identity``) and where its file lies.
 
     Attributes:
-        kind: ``desk`` (shipped) or ``state_dict`` (a safetensors file with the official parameter names).
-        description: ``{"class", "kwargs"}`` as canonical JSON, so that the value is hashable.
+        kind: ``desk`` (shipped) or ``official`` (a file of any official format, or converted from one).
+        description: of the denoiser as canonical JSON, so that the value is hashable.
         sha256: of the weights' file.
+        autoencoder_path, autoencoder_sha256: the second file of a latent model that needs one.
     """
 
     name: str
@@ -32,35 +33,58 @@ class ModelRef:
     description: str
     path: Path
     sha256: str
+    autoencoder_path: Path | None = None
+    autoencoder_sha256: str | None = None
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What determines the network's outputs; the path does not."""
-        return {"name": self.name, "denoiser": digest(self.description), "sha256": self.sha256}
+        """What determines the network's outputs; the paths do not."""
+        second = {"autoencoder": self.autoencoder_sha256} if self.autoencoder_sha256 else {}
+        return {"name": self.name, "denoiser": digest(self.description), "sha256": self.sha256, **second}
 
 
 def resolve_model(model: Mapping[str, Any], checkpoints: Path) -> ModelRef:
     """Check that the weights of a model configuration are there; nothing is loaded yet.
 
     Raises:
-        SkiptuneError: a missing file (the line says where to get it) or an unexpected sha256.
+        SkiptuneError: an unknown kind, a missing file (the line says where to get it) or an unexpected
+            sha256.
     """
+    name, kind = model["name"], model["kind"]
+    if kind not in KINDS:
+        raise SkiptuneError(f"model {name} is of kind {kind!r}; choose one of {', '.join(KINDS)}")
     description = canonical_json(dict(model["denoiser"]))
-    if model["kind"] == "desk":
-        path = DESK_FOLDER / f"{model['name']}.safetensors"
-        hint = "train it with: make train-desk-models"
-    else:
-        path = checkpoints / model["file"]
-        hint = f"get it from {model['url']}"
+    if kind == "desk":
+        path = DESK_FOLDER / f"{name}.safetensors"
+        sha256 = verified(path, name, "train it with: make train-desk-models", model.get("sha256"))
+        return ModelRef(name, kind, description, path, sha256)
+    path = checkpoints / model["file"]
+    sha256 = verified(path, name, where(model.get("url")), model.get("sha256"))
+    if not model.get("autoencoder_file"):
+        return ModelRef(name, kind, description, path, sha256)
+    second = checkpoints / model["autoencoder_file"]
+    hint = where(model.get("autoencoder_url"))
+    second_sha256 = verified(second, name, hint, model.get("autoencoder_sha256"))
+    return ModelRef(name, kind, description, path, sha256, second, second_sha256)
+
+
+def where(url: str | None) -> str:
+    """How to come by a file: its address, or the words that stand in place of one."""
+    if url is None:
+        return "no public address is known"
+    return f"get it from {url}" if "://" in url else url
+
+
+def verified(path: Path, name: str, hint: str, expected: str | None) -> str:
+    """The sha256 of a file. Raises SkiptuneError if it is missing or not the ``expected`` one."""
     if not path.is_file():
-        raise SkiptuneError(f"checkpoint {path} of model {model['name']} is missing; {hint}")
+        raise SkiptuneError(f"checkpoint {path} of model {name} is missing; {hint}")
     sha256 = file_digest(path)
-    expected = model.get("sha256")
     if expected and sha256 != expected:
         raise SkiptuneError(
             f"{path} has sha256 {sha256[:12]}, expected {expected[:12]}: it is damaged; get it again"
         )
-    return ModelRef(model["name"], model["kind"], description, path, sha256)
+    return sha256
 
 
 def load_model(model: ModelRef) -> Denoiser:
@@ -69,23 +93,11 @@ def load_model(model: ModelRef) -> Denoiser:
     Raises:
         SkiptuneError: damaged file, or parameters that do not fit the description.
     """
-    if model.kind == "desk":
-        loaded = load_desk_denoiser(model.name, model.path.parent)
-        if loaded.sha256 != model.sha256:
-            raise SkiptuneError(f"{model.path} changed while the run was going on; start again")
-        if canonical_json(loaded.description) != model.description:
-            raise SkiptuneError(f"{model.path} holds another network than model.denoiser says; set it back")
-        return loaded.denoiser
-    if model.path.suffix != ".safetensors":
-        raise SkiptuneError(
-            f"{model.path} is a pickle, which can run code when it is read; "
-            "this version loads safetensors files only"
-        )
-    denoiser = build_denoiser(json.loads(model.description))
-    try:
-        state = load_file(model.path)
-        denoiser.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
-    except (SafetensorError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise SkiptuneError(f"{model.path} does not fit model {model.name}: {reason}") from error
-    return denoiser.eval().requires_grad_(False)
+    if model.kind == "official":
+        return load_official(model.path, json.loads(model.description), model.autoencoder_path)
+    loaded = load_desk_denoiser(model.name, model.path.parent)
+    if loaded.sha256 != model.sha256:
+        raise SkiptuneError(f"{model.path} changed while the run was going on; start again")
+    if canonical_json(loaded.description) != model.description:
+        raise SkiptuneError(f"{model.path} holds another network than model.denoiser says; set it back")
+    return loaded.denoiser

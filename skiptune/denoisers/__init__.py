@@ -10,9 +10,10 @@ from skiptune.denoisers.preconditioning import (
     VPPrecond,
     iDDPMPrecond,
 )
+from skiptune.denoisers.registry import build_denoiser
 from skiptune.denoisers.song import SongUNet
 
 __all__ = [
     "PRECONDITIONINGS", "Denoiser", "DhariwalUNet", "EDMPrecond", "Preconditioned", "SongUNet", "VEPrecond",
-    "VPPrecond", "iDDPMPrecond",
+    "VPPrecond", "build_denoiser", "iDDPMPrecond",
 ]  # fmt: skip

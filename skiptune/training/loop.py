@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from skiptune.checkpoints.desk import build_denoiser
 from skiptune.data import load_dataset
 from skiptune.data.images import from_uint8
+from skiptune.denoisers import build_denoiser
 from skiptune.errors import SkiptuneError
 from skiptune.runtime.files import remove_stale, unwritable
 from skiptune.training.checkpoint import (
@@ -82,7 +82,7 @@ def _steps(
     torch.manual_seed(settings.seed)
     denoiser = build_denoiser(settings.denoiser).to(device).to(memory_format=torch.channels_last).train()
     if settings.compile:
-        denoiser.model.compile(dynamic=False)
+        denoiser.get_submodule("model").compile(dynamic=False)
     parameters = dict(denoiser.named_parameters())
     optimizer = torch.optim.Adam(
         parameters.values(), lr=settings.learning_rate, betas=(0.9, 0.999), eps=1e-8, fused=True

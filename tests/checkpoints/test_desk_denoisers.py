@@ -11,9 +11,10 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from skiptune.checkpoints.desk import DESK_FOLDER, build_denoiser, load_desk_denoiser, save_desk_denoiser
+from skiptune.checkpoints.desk import DESK_FOLDER, load_desk_denoiser, save_desk_denoiser
 from skiptune.data import load_dataset
 from skiptune.data.images import from_uint8
+from skiptune.denoisers import build_denoiser
 from skiptune.errors import SkiptuneError
 
 KWARGS = {
@@ -138,7 +139,7 @@ def test_foreign_files_are_refused(saved: Path) -> None:
 
 
 def test_unknown_descriptions() -> None:
-    with pytest.raises(SkiptuneError, match="unknown denoiser class None; choose one of .*VPPrecond"):
+    with pytest.raises(SkiptuneError, match="unknown denoiser class 'None'; choose one of .*VPPrecond"):
         build_denoiser({})
     with pytest.raises(SkiptuneError, match="cannot build EDMPrecond: .*depth"):
         build_denoiser({"class": "EDMPrecond", "kwargs": {**KWARGS, "depth": 3}})

@@ -4,6 +4,8 @@ import hashlib
 import json
 import os
 import pickle
+import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,15 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
+from skiptune.checkpoints.assemble import build_empty, innermost
 from skiptune.checkpoints.models import load_model, resolve_model
+from skiptune.denoisers.latent import LatentDenoiser
 from skiptune.errors import SkiptuneError
+from skiptune.interventions import find_skip_sites
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from official_files import DESCRIPTIONS, write  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = ROOT / "tests/data/golden"
@@ -22,11 +31,16 @@ CASE = next(
 )
 OFFICIAL: dict[str, Any] = {
     "name": "small_adm",
-    "kind": "state_dict",
+    "kind": "official",
     "file": "weights.safetensors",
     "url": "https://example.org/weights.safetensors",
     "denoiser": CASE["constructor"],
 }
+
+
+OFFICIAL_CONFIGS = sorted(
+    path for path in (ROOT / "configs/model").glob("*.yaml") if "kind: official" in path.read_text()
+)
 
 
 def configured(name: str) -> dict[str, Any]:
@@ -111,7 +125,7 @@ def test_unexpected_sha256_is_refused() -> None:
 def test_pickle_is_refused_and_not_executed(name: str, tmp_path: Path) -> None:
     trap = tmp_path / "executed"
     (tmp_path / name).write_bytes(pickle.dumps({"ema": Bomb(trap)}))
-    refused({**OFFICIAL, "file": name}, tmp_path, "is a pickle|does not fit model small_adm")
+    refused({**OFFICIAL, "file": name}, tmp_path, "refers to (posix|nt).mkdir|cannot be loaded")
     assert not trap.exists()
     pickle.loads((tmp_path / name).read_bytes())
     assert trap.exists()  # the trap works
@@ -121,9 +135,67 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     weights = load_file(GOLDEN / "edm_adm/weights.safetensors")
     path = tmp_path / "weights.safetensors"
     save_file({"x": torch.zeros(1)}, path)
-    refused(OFFICIAL, tmp_path, "does not fit model small_adm: ")
+    refused(OFFICIAL, tmp_path, "weights.safetensors: holds no network of a known family")
     name = next(iter(weights))
     save_file({**weights, name: torch.zeros(1, 2)}, path)
-    refused(OFFICIAL, tmp_path, "does not fit model small_adm: ")
+    refused(OFFICIAL, tmp_path, f"do not fit EDMPrecond: of another shape: {name} is \\[1, 2\\] instead of")
     path.write_bytes((GOLDEN / "edm_adm/weights.safetensors").read_bytes()[:-8])
-    refused(OFFICIAL, tmp_path, "does not fit model small_adm: ")
+    refused(OFFICIAL, tmp_path, "weights.safetensors cannot be loaded")
+
+
+def test_unknown_kind_is_refused(tmp_path: Path) -> None:
+    refused(
+        {**OFFICIAL, "kind": "state_dict"}, tmp_path, "of kind 'state_dict'; choose one of desk, official"
+    )
+
+
+def test_words_in_place_of_an_address(tmp_path: Path) -> None:
+    refused(configured("diff_instruct_imagenet64"), tmp_path, "is missing; its authors published no weights")
+    refused({**OFFICIAL, "url": None}, tmp_path, "is missing; no public address is known")
+
+
+@pytest.mark.parametrize("path", OFFICIAL_CONFIGS, ids=lambda path: path.stem)
+def test_official_configurations_build(path: Path) -> None:
+    model = yaml.safe_load(path.read_text())
+    denoiser = build_empty(model["denoiser"])
+    count = sum(parameter.numel() for parameter in innermost(denoiser).parameters())
+    said = [int(number.replace(",", "")) for number in re.findall(r"[\d,]{9,}", path.read_text())]
+    assert model["name"] == path.stem and model["file"] and model["dataset"] and model["gflop_per_nfe"] > 0
+    assert count in said  # the head of the file tells the number of parameters
+    skips = int(re.search(r"(\d+) skip\s(?:#\s+)?connections", path.read_text())[1])  # type: ignore[index]
+    assert len(find_skip_sites(denoiser)) == skips
+
+
+class TestLatentModel:
+    """A U-ViT whose autoencoder is a second file."""
+
+    @pytest.fixture
+    def model(self, tmp_path: Path) -> dict[str, Any]:
+        description = DESCRIPTIONS["U-ViT"]
+        path, second, _, _ = write("U-ViT", tmp_path)
+        assert second is not None
+        return {
+            "name": "small_uvit", "kind": "official", "file": path.name, "url": "https://example.org/uvit",
+            "autoencoder_file": second.name, "autoencoder_url": "https://example.org/autoencoder",
+            "denoiser": description,
+        }  # fmt: skip
+
+    def test_it_is_loaded_with_its_autoencoder(self, model: dict[str, Any], tmp_path: Path) -> None:
+        denoiser = load_model(resolve_model(model, tmp_path))
+        assert isinstance(denoiser, LatentDenoiser) and denoiser.num_classes == 5
+        assert denoiser.decode(torch.randn(1, 4, 16, 16)).shape == (1, 3, 32, 32)
+
+    def test_both_files_are_in_the_identity(self, model: dict[str, Any], tmp_path: Path) -> None:
+        before = resolve_model(model, tmp_path)
+        assert before.autoencoder_path == tmp_path / model["autoencoder_file"]
+        state = torch.load(before.autoencoder_path, weights_only=True)
+        state["decoder.conv_in.bias"] += 1
+        torch.save(state, before.autoencoder_path)
+        after = resolve_model(model, tmp_path)
+        assert after.sha256 == before.sha256 and after.identity != before.identity
+
+    def test_a_missing_second_file(self, model: dict[str, Any], tmp_path: Path) -> None:
+        (tmp_path / model["autoencoder_file"]).unlink()
+        refused(model, tmp_path, "autoencoder.pth of model small_uvit is missing; get it from .*/autoencoder")
+        alone = {key: value for key, value in model.items() if key != "autoencoder_file"}
+        refused(alone, tmp_path, "holds no autoencoder: give it as the second file")

@@ -94,7 +94,7 @@ def test_reproduce(server: Server, folder: Path, case: str) -> None:
 def test_weights_with_another_hash(server: Server, folder: Path) -> None:
     shutil.copy(DESK_FOLDER / "edm_glyphs.safetensors", folder / "weights.safetensors")
     model = (
-        "model.kind=state_dict",
+        "model.kind=official",
         "+model.file=weights.safetensors",
         "+model.url=https://example.org/weights",
     )
@@ -107,6 +107,8 @@ def test_benchmark(server: Server, folder: Path) -> None:
         (["speed"], "unknown benchmark 'speed'"),
         (["sampling", "images=few"], "images is 'few'"),
         (["sampling", "colour=red"], "unknown setting 'colour'"),
+        (["loading", "images=500"], "unknown setting 'images'; settings: systems, results"),
+        (["loading", "systems=edm_runes"], "unknown system 'edm_runes'; choose all or some of edm_imagenet64"),
         (["sampling", "edm_repo=file"], "no checkout of NVlabs/edm"),
     ):
         assert wanted in server.run(folder, "benchmark.py", *arguments).error_line()

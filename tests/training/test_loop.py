@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from small_training import small
 from torch import Tensor
 
-from skiptune.checkpoints.desk import build_denoiser
+from skiptune.denoisers import build_denoiser
 from skiptune.errors import SkiptuneError
 from skiptune.training.checkpoint import TrainingState
 from skiptune.training.loop import hash_seed, train

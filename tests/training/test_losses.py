@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from skiptune.checkpoints.desk import build_denoiser
-from skiptune.denoisers import Denoiser
+from skiptune.denoisers import Denoiser, build_denoiser
 from skiptune.training.losses import EDMLoss
 
 IMAGES = torch.randn(6, 2, 4, 4, generator=torch.Generator().manual_seed(0)).clip(-1, 1)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,7 +11,9 @@ import pytest
 import yaml
 from small_training import small
 
-from skiptune.checkpoints.desk import build_denoiser, load_desk_denoiser
+from scripts import train
+from skiptune.checkpoints.desk import load_desk_denoiser
+from skiptune.denoisers import build_denoiser
 from skiptune.evaluation.extractors import load_extractor
 from skiptune.training.classification import ClassifierTraining
 from skiptune.training.settings import DenoiserTraining
@@ -27,9 +27,8 @@ def configuration(group: str, name: str) -> dict[str, Any]:
 
 
 @pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.setattr(sys, "path", [str(ROOT / "scripts"), *sys.path])
-    return importlib.import_module("train")
+def script() -> ModuleType:
+    return train
 
 
 @pytest.mark.parametrize("name", TRAININGS)

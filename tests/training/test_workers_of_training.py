@@ -16,8 +16,8 @@ import torch
 from safetensors.torch import load_file
 from small_training import DENOISER, export, two_workers
 
-from skiptune.checkpoints.desk import build_denoiser
 from skiptune.data import load_dataset
+from skiptune.denoisers import build_denoiser
 from skiptune.errors import SkiptuneError
 from skiptune.training.checkpoint import read_log, saved_steps
 from skiptune.training.loop import hash_seed, train

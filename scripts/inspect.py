@@ -1,0 +1,120 @@
+"""What a checkpoint is: ``python scripts/inspect.py FILE [--autoencoder FILE] [--convert OUT.safetensors]``.
+
+FILE has any of the official formats (see README), or is a folder of the diffusers library. Nothing in it is
+executed. With ``--convert`` the network is also written as safetensors, with its description in the header
+and, beside it, in a small YAML file for ``configs/model``.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+here = os.path.dirname(os.path.realpath(__file__))
+if os.path.realpath(sys.path[0]) == here:  # else this very file would hide the standard library's inspect
+    sys.path[0] = os.path.dirname(here)
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from skiptune.checkpoints.convert import convert
+from skiptune.checkpoints.diffusers_folder import is_diffusers_folder, report_folder
+from skiptune.checkpoints.load import Checkpoint, load_checkpoint
+from skiptune.checkpoints.report import report
+from skiptune.errors import SkiptuneError
+from skiptune.runtime.files import file_digest, write_atomic
+
+MODELS = Path(here).parent / "configs" / "model"
+USER_ERROR = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split(":")[0])
+    parser.add_argument("file", type=Path, help="checkpoint file, or folder of the diffusers library")
+    parser.add_argument("--autoencoder", type=Path, help="second file of a latent model (U-ViT)")
+    parser.add_argument("--model", help="a name in configs/model: check the file against that description")
+    parser.add_argument("--convert", type=Path, metavar="OUT.safetensors", help="write the network there")
+    options = parser.parse_args(arguments)
+    if not options.file.exists():
+        raise SkiptuneError(f"{options.file} does not exist")
+    if options.file.is_dir():
+        if not is_diffusers_folder(options.file):
+            raise SkiptuneError(
+                f"{options.file} is a folder without a config.json or model_index.json of diffusers"
+            )
+        if options.convert:
+            raise SkiptuneError(f"{options.file} is a diffusers folder, which needs no conversion")
+        print("\n".join(report_folder(options.file)))
+        return
+    models = official_models()
+    known = {name: model["denoiser"] for name, model in models.items()}
+    if options.model is not None and options.model not in known:
+        raise SkiptuneError(f"no model {options.model!r} in {MODELS}; there are {', '.join(known)}")
+    description = known.get(options.model)
+    checkpoint = load_checkpoint(options.file, description, options.autoencoder, list(known.values()))
+    print(f"file: {options.file}, {options.file.stat().st_size:,} bytes")
+    print(f"format: {file_format(options.file)}")
+    print(f"sha256: {file_digest(options.file)}")
+    print("\n".join(report(checkpoint)))
+    same = [name for name, one in known.items() if one["kwargs"] == checkpoint.description["kwargs"]]
+    if same:
+        print(f"same network as in configs/model: {', '.join(same)}")
+    if options.convert:
+        sha256 = convert(checkpoint, options.convert)
+        settings = options.convert.with_suffix(".yaml")
+        dataset = models[same[0]]["dataset"] if same else "unknown"
+        write_atomic(settings, model_yaml(checkpoint, options, sha256, dataset))
+        print(f"written: {options.convert} (sha256 {sha256}) and {settings}")
+
+
+def official_models() -> dict[str, dict[str, Any]]:
+    """The configurations of the official models, by name."""
+    models = {path.stem: yaml.safe_load(path.read_text()) for path in sorted(MODELS.glob("*.yaml"))}
+    return {name: model for name, model in models.items() if model["kind"] == "official"}
+
+
+def file_format(path: Path) -> str:
+    """The container, from its first bytes."""
+    with open(path, "rb") as file:
+        head = file.read(512)
+    if head.startswith(b"PK"):
+        return "torch (zip)"
+    if head[257:262] == b"ustar":
+        return "torch (tar, before 0.1.10)"
+    if head[8:9] == b"{":
+        return "safetensors"
+    # A torch file of before version 1.6 is a pickle of this number, then further pickles and bytes.
+    return "torch (before 1.6)" if b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19." in head[:16] else "pickle"
+
+
+def model_yaml(checkpoint: Checkpoint, options: argparse.Namespace, sha256: str, dataset: str) -> str:
+    """A model configuration for the converted file."""
+    name = options.convert.stem
+    values = {
+        "name": name,
+        "kind": "official",
+        "dataset": dataset,
+        "file": options.convert.name,
+        "url": f"made from {options.file.name} by scripts/inspect.py --convert",
+        "sha256": sha256,
+        "denoiser": checkpoint.description,
+    }
+    head = [
+        f"# What: {options.file.name}, converted to safetensors.",
+        "# Expected: the numbers of the file it was made from.  Hardware: GPU.  Time: not measured.",
+        f"# Command: python scripts/measure.py model={name}",
+        *(f"# Assumed: {line}" for line in checkpoint.assumed),
+    ]
+    return "\n".join(head) + "\n" + yaml.safe_dump(values, sort_keys=False)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except SkiptuneError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        raise SystemExit(USER_ERROR) from None

@@ -18,6 +18,7 @@ from torch import Tensor
 from skiptune.checkpoints.models import ModelRef, load_model
 from skiptune.data.images import to_uint8
 from skiptune.denoisers import Denoiser
+from skiptune.denoisers.latent import LatentDenoiser
 from skiptune.errors import SkiptuneError
 from skiptune.evaluation.extractors import FeatureExtractor, load_extractor
 from skiptune.evaluation.features import FeatureSet
@@ -154,7 +155,7 @@ def compute_chunk(settings: SamplingSettings, seeds: range) -> dict[str, Tensor]
 def sample_images(
     denoiser: Denoiser, sampler: Sampler, seeds: range, noise_device: str = "cpu"
 ) -> tuple[Tensor, Tensor | None]:
-    """Images ``[N, C, H, W]`` float64 of these seeds, in one batch, and their labels ``[N]``.
+    """Images ``[N, C, H, W]`` of these seeds, in one batch, latents decoded, and their labels ``[N]``.
 
     Raises:
         SkiptuneError: NaN or infinity in an image.
@@ -170,6 +171,8 @@ def sample_images(
         return step_noise(seeds, step, denoiser.image_shape, device)
 
     x = sample(sampler, denoiser, noise, condition, noise_at)
+    if isinstance(denoiser, LatentDenoiser):
+        x = denoiser.decode(x)
     finite = torch.isfinite(x).flatten(1).all(dim=1)
     if not finite.all():
         bad = [seed for seed, good in zip(seeds, finite.tolist(), strict=True) if not good]

@@ -14,6 +14,7 @@ import yaml
 from safetensors.torch import load_file, save
 
 from skiptune.checkpoints.models import ModelRef, resolve_model
+from skiptune.denoisers import build_denoiser
 from skiptune.errors import SkiptuneError
 from skiptune.evaluation import load_extractor
 from skiptune.runtime import sampling
@@ -21,6 +22,7 @@ from skiptune.runtime.files import digest
 from skiptune.runtime.sampling import IMAGES_KEPT, SampleChunk, SamplingSettings, chunk_numbers, compute_chunk
 from skiptune.runtime.store import RunStore
 from skiptune.runtime.workers import one_thread
+from skiptune.samplers import make_sampler
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -142,7 +144,7 @@ def test_a_run_is_named_by_what_determines_its_bits(
             "sampler.corrector is 1, it must be true",
         ),
         ({"intervention": {"name": "skip_tuning", "rho": 0.5}}, "skip_tuning has no setting rho"),
-        ({"intervention": {"name": "freeu"}}, "unknown intervention 'freeu'"),
+        ({"intervention": {"name": "dropout"}}, "unknown intervention 'dropout'"),
         ({"micro_batch": 0}, "micro_batch is 0"),
         ({"noise_device": "tpu"}, "unknown noise_device 'tpu'"),
     ],
@@ -198,3 +200,40 @@ def test_seeds_come_in_whole_chunks() -> None:
     for seeds in (range(0, 300), range(100, 350), range(0, 0), range(-250, 0)):
         with pytest.raises(SkiptuneError, match="multiples of 250"):
             chunk_numbers(seeds)
+
+
+def test_latents_are_decoded_and_guidance_counts_twice() -> None:
+    network = {
+        "class": "LatentUNet",
+        "kwargs": {
+            "image_size": 8, "in_channels": 3, "model_channels": 32, "out_channels": 3, "num_res_blocks": 1,
+            "attention_resolutions": [2], "channel_mult": [1, 1], "num_heads": 1, "context_dim": 8,
+            "use_spatial_transformer": True,
+        },
+    }  # fmt: skip
+    autoencoder = {
+        "embed_dim": 3, "n_embed": 16,
+        "ddconfig": {
+            "double_z": False, "z_channels": 3, "resolution": 16, "in_channels": 3, "out_ch": 3, "ch": 32,
+            "ch_mult": [1, 1], "num_res_blocks": 1, "attn_resolutions": [], "dropout": 0.0,
+        },
+    }  # fmt: skip
+    torch.manual_seed(0)
+    denoiser = build_denoiser(
+        {
+            "class": "DiscreteDenoiser",
+            "kwargs": {
+                "network": network,
+                "image_shape": [3, 8, 8],
+                "schedule": {"kind": "scaled_linear", "beta_start": 0.0015, "beta_end": 0.0195},
+                "num_classes": 5,
+                "class_tokens": 8,
+            },
+            "guidance": {"scale": 1.5, "null": 4},
+            "autoencoder": {"class": "VQAutoencoder", "kwargs": autoencoder},
+        }
+    ).eval()
+    sampler = make_sampler("ddim", steps=4)
+    images, labels = sampling.sample_images(denoiser, sampler, range(3))
+    assert images.shape == (3, 3, 16, 16) and denoiser.nfe == 8
+    assert labels is not None and int(labels.max()) < 4

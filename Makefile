@@ -3,6 +3,7 @@ SCALE  = desk
 GPUS   =
 ARGS   =
 GOLDEN = tests/data/golden
+NAME   =
 PYTHON =
 
 STAMP  = .venv/.installed
@@ -20,7 +21,7 @@ TRAININGS = $(patsubst configs/training/%.yaml,%,$(wildcard configs/training/*.y
 
 MAKEFLAGS += --no-print-directory --no-builtin-rules
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce-all train-desk-models test check benchmark verify-golden lock clean FORCE
+.PHONY: help install download paper-check reproduce-all train-desk-models test check benchmark verify-golden lock clean FORCE
 
 help: ## Show this list
 	@echo "make TARGET [SCALE=desk|paper] [GPUS=n] [ARGS='more=settings'] [PYTHON=/path/to/python3.11]"
@@ -38,6 +39,12 @@ reproduce-ip-table-%: $(STAMP) FORCE ## Table N of Importance Probe
 reproduce-all: $(STAMP) ## Every table; one that fails does not stop the others
 	@failed=; for table in $(TABLES); do $(call TABLE,$$table) || failed="$$failed $$table"; done; \
 	if [ -n "$$failed" ]; then echo "error: not made:$$failed" >&2; exit 1; fi
+
+download: $(STAMP) ## Get the official files NAME="a b" or NAME=all; without NAME list them
+	@$(PY) scripts/download.py $(NAME) $(ARGS)
+
+paper-check: $(STAMP) ## Files, download, GPU-hours of all tables at SCALE=paper, and what is missing here
+	@$(PY) scripts/paper_check.py $(ARGS)
 
 train-desk-models: $(STAMP) ## Train all shipped desk models again (hours on 2 cores; stop and go on at will)
 	@for name in $(TRAININGS); do \

@@ -1,60 +1,96 @@
-"""Benchmarks: ``python scripts/benchmark.py sampling [SETTING=VALUE ...]``.
+"""Benchmarks: ``python scripts/benchmark.py sampling|loading [SETTING=VALUE ...]``.
 
-Settings: ``edm_repo=DIR device=auto images=500 repeats=5 full_size=true results=results``; ``edm_repo`` is
-your own checkout of NVlabs/edm. Results go to ``results/benchmarks/``.
+Settings of ``sampling``: ``edm_repo=DIR device=auto images=500 repeats=5 full_size=true results=results``;
+``edm_repo`` is your own checkout of NVlabs/edm. Settings of ``loading`` (time and memory of loading official
+files, about 6 GB of temporary disk): ``systems=all results=results``. Results go to ``results/benchmarks/``.
 """
 
 from __future__ import annotations
 
-import json
+import os
 import sys
+
+here = os.path.dirname(os.path.realpath(__file__))
+if os.path.realpath(sys.path[0]) == here:  # else scripts/inspect.py would hide the standard library's
+    sys.path[0] = os.path.dirname(here)
+
+import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import yaml
-from common import CONFIGS, USER_ERROR, complain
 
+from experiments.benchmarks.loading import SYSTEMS, benchmark_loading, render_loading
 from experiments.benchmarks.sampling import benchmark_sampling, render_sampling
+from scripts.common import CONFIGS, USER_ERROR, complain
 from skiptune.checkpoints.models import resolve_model
 from skiptune.errors import SkiptuneError
 from skiptune.runtime.files import write_atomic
 from skiptune.runtime.provenance import device
 
+Outcome = tuple[dict[str, Any], Callable[[dict[str, Any]], str], str]
+"""A report, how it is written as Markdown, and the name of its files."""
+
 DEFAULTS = {
-    "edm_repo": "",
-    "device": "auto",
-    "images": "500",
-    "repeats": "5",
-    "full_size": "true",
-    "results": "results",
+    "sampling": {
+        "edm_repo": "",
+        "device": "auto",
+        "images": "500",
+        "repeats": "5",
+        "full_size": "true",
+        "results": "results",
+    },
+    "loading": {"systems": "all", "results": "results"},
 }
 
 
 def main(arguments: list[str]) -> None:
     subject, *pairs = arguments or [""]
-    if subject != "sampling":
-        raise SkiptuneError(f"unknown benchmark {subject!r}; choose one of sampling")
-    settings = dict(DEFAULTS)
+    if subject not in DEFAULTS:
+        raise SkiptuneError(f"unknown benchmark {subject!r}; choose one of {', '.join(DEFAULTS)}")
+    settings = dict(DEFAULTS[subject])
     for pair in pairs:
         key, _, value = pair.partition("=")
         if key not in settings:
             raise SkiptuneError(f"unknown setting {key!r}; settings: {', '.join(settings)}")
         settings[key] = value
-    models = Path(CONFIGS) / "model"
-    desk = yaml.safe_load((models / "edm_glyphs.yaml").read_text())
-    full = yaml.safe_load((models / "edm_imagenet64.yaml").read_text())
+    report, render, name = sampling(settings) if subject == "sampling" else loading(settings)
+    folder = Path(settings["results"]) / "benchmarks"
+    write_atomic(folder / f"{name}.json", json.dumps(report, indent=1) + "\n")
+    write_atomic(folder / f"{name}.md", render(report))
+    print(render(report))
+
+
+def sampling(settings: dict[str, str]) -> Outcome:
+    """Images per second."""
+    kind = device(settings["device"]).type
     report = benchmark_sampling(
-        resolve_model(desk, Path("checkpoints")),
-        full["denoiser"]["kwargs"] if settings["full_size"] == "true" else None,
-        device(settings["device"]).type,
+        resolve_model(model("edm_glyphs"), Path("checkpoints")),
+        model("edm_imagenet64")["denoiser"]["kwargs"] if settings["full_size"] == "true" else None,
+        kind,
         whole_number(settings, "images", 100),
         whole_number(settings, "repeats", 1),
         Path(settings["edm_repo"]) if settings["edm_repo"] else None,
     )
-    folder = Path(settings["results"]) / "benchmarks"
-    name = f"sampling_{device(settings['device']).type}"
-    write_atomic(folder / f"{name}.json", json.dumps(report, indent=1) + "\n")
-    write_atomic(folder / f"{name}.md", render_sampling(report))
-    print(render_sampling(report))
+    return report, render_sampling, f"sampling_{kind}"
+
+
+def loading(settings: dict[str, str]) -> Outcome:
+    """Time and memory of loading official files."""
+    known = {system.model: system for system in SYSTEMS}
+    names = list(known) if settings["systems"] == "all" else settings["systems"].split(",")
+    unknown = next((name for name in names if name not in known), None)
+    if unknown is not None:
+        raise SkiptuneError(f"unknown system {unknown!r}; choose all or some of {', '.join(known)}")
+    report = benchmark_loading({name: model(name) for name in names}, [known[name] for name in names])
+    return report, render_loading, "loading_cpu"
+
+
+def model(name: str) -> dict[str, Any]:
+    """A configuration of configs/model."""
+    values: dict[str, Any] = yaml.safe_load((Path(CONFIGS) / "model" / f"{name}.yaml").read_text())
+    return values
 
 
 def whole_number(settings: dict[str, str], key: str, least: int) -> int:

@@ -19,16 +19,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-# The repository root, for a run without installation.
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from experiments.measurement import Bench  # noqa: E402
-from skiptune.errors import SkiptuneError  # noqa: E402
-from skiptune.runtime.distributed import world  # noqa: E402
-from skiptune.runtime.provenance import device  # noqa: E402
-from skiptune.runtime.store import RunStore  # noqa: E402
-from skiptune.runtime.tracking import Tracker, default_tracker, make_tracker  # noqa: E402
-from skiptune.runtime.workers import Workers, default_workers  # noqa: E402
+from experiments.measurement import Bench
+from skiptune.errors import SkiptuneError
+from skiptune.runtime.distributed import world
+from skiptune.runtime.provenance import device
+from skiptune.runtime.store import RunStore
+from skiptune.runtime.tracking import Tracker, default_tracker, make_tracker
+from skiptune.runtime.workers import Workers, default_workers
 
 CONFIGS = str(Path(__file__).resolve().parent.parent / "configs")
 USER_ERROR, INTERRUPTED = 2, 130  # exit codes

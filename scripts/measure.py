@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
+here = os.path.dirname(os.path.realpath(__file__))
+if os.path.realpath(sys.path[0]) == here:  # else scripts/inspect.py would hide the standard library's
+    sys.path[0] = os.path.dirname(here)
+
 import json
 from pathlib import Path
 from typing import Any
 
-from common import command, make_bench, open_tracker
-
 from experiments.measurement import Measurement, SeedBlocks
 from experiments.references import default_reference_images
+from scripts.common import command, make_bench, open_tracker
 from skiptune.checkpoints.models import resolve_model
 from skiptune.evaluation import load_extractor
 from skiptune.runtime.distributed import world

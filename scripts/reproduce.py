@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
+
+here = os.path.dirname(os.path.realpath(__file__))
+if os.path.realpath(sys.path[0]) == here:  # else scripts/inspect.py would hide the standard library's
+    sys.path[0] = os.path.dirname(here)
+
+import re
 from pathlib import Path
 from typing import Any
-
-from common import CONFIGS, USER_ERROR, command, complain, make_bench, open_tracker
 
 from experiments.cost import dry_run
 from experiments.registry import get_experiment
@@ -16,6 +19,7 @@ from experiments.scale import parse_scale, role_descriptions
 from experiments.tables.config import parse_table
 from experiments.tables.render import render_text
 from experiments.tables.write import table_folder
+from scripts.common import CONFIGS, USER_ERROR, command, complain, make_bench, open_tracker
 from skiptune.errors import SkiptuneError
 from skiptune.runtime.distributed import world
 from skiptune.runtime.files import write_atomic

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
+here = os.path.dirname(os.path.realpath(__file__))
+if os.path.realpath(sys.path[0]) == here:  # else scripts/inspect.py would hide the standard library's
+    sys.path[0] = os.path.dirname(here)
+
 import dataclasses
 from pathlib import Path
 from typing import Any
 
-from common import command, open_tracker
-
+from scripts.common import command, open_tracker
 from skiptune.checkpoints.desk import save_desk_denoiser
 from skiptune.runtime.progress import Progress
 from skiptune.runtime.provenance import commit, device_name, package_versions

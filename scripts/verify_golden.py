@@ -5,20 +5,22 @@ Exit code 0: nothing failed (unsupported families are listed as such); 1: a case
 
 from __future__ import annotations
 
+import os
+import sys
+
+here = os.path.dirname(os.path.realpath(__file__))
+if os.path.realpath(sys.path[0]) == here:  # else scripts/inspect.py would hide the standard library's
+    sys.path[0] = os.path.dirname(here)
+
 import argparse
 import json
 import math
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-sys.path.insert(
-    0, str(Path(__file__).resolve().parent.parent)
-)  # the repository root, for a run without installation
-
-from experiments.golden.verify import CaseReport, verify  # noqa: E402
-from skiptune.errors import SkiptuneError  # noqa: E402
+from experiments.golden.verify import CaseReport, verify
+from skiptune.errors import SkiptuneError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

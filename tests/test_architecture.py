@@ -18,6 +18,7 @@ PROGRAMS = {  # the groups that can be chosen in each program's configuration
     "measure": ("model", "sampler", "intervention", "features", "tracker"),
     "reproduce": ("table", "scale", "tracker"),
     "train": ("training", "model", "tracker"),
+    "download": ("checkpoint",),
 }
 # What a reader of a configuration wants to know before the first key.
 HEAD = ("what", "expected", "hardware", "time", "command")

@@ -68,6 +68,14 @@ def test_all_tables_and_trainings_are_found(root: Path) -> None:
         assert path.stem in trainings
 
 
+def test_official_files(root: Path) -> None:
+    python = ".venv/bin/python"
+    assert commands(root, "download").split() == [python, "scripts/download.py"]
+    wanted = commands(root, "download", "NAME=edm_imagenet64 edm_ffhq", "ARGS=checkpoints=here").split()
+    assert wanted == [python, "scripts/download.py", "edm_imagenet64", "edm_ffhq", "checkpoints=here"]
+    assert commands(root, "paper-check").split() == [python, "scripts/paper_check.py"]
+
+
 def test_unknown_target_fails(root: Path) -> None:
     failed = make(root, "reproduce-figure-2")
     assert failed.returncode != 0

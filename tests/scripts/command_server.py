@@ -14,7 +14,7 @@ import traceback
 from pathlib import Path
 from typing import IO, Any
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def run(script: str, arguments: list[str], folder: str) -> dict[str, Any]:
@@ -36,7 +36,7 @@ def child(script: str, arguments: list[str], folder: str, out: IO[str], err: IO[
     os.dup2(out.fileno(), 1)
     os.dup2(err.fileno(), 2)
     os.chdir(folder)
-    sys.argv = [str(SCRIPTS / script), *arguments]
+    sys.argv = [str(ROOT / "scripts" / script), *arguments]
     code = 0
     try:
         runpy.run_path(sys.argv[0], run_name="__main__")
@@ -51,10 +51,9 @@ def child(script: str, arguments: list[str], folder: str, out: IO[str], err: IO[
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(SCRIPTS))
-    import common  # noqa: F401 (everything that takes time to import)
-
-    import experiments.registry  # noqa: F401
+    sys.path.insert(0, str(ROOT))
+    import experiments.registry  # noqa: F401 (everything that takes time to import)
+    import scripts.common  # noqa: F401
 
     for line in sys.stdin:
         print(json.dumps(run(**json.loads(line))), flush=True)

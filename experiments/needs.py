@@ -1,0 +1,145 @@
+"""What tables need before they can be made: images, GPU-hours, files, packages. Nothing is computed."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from experiments.cost import SUSTAINED_TFLOPS, expected_nfe, hours
+from experiments.registry import get_experiment
+from experiments.scale import Role, Scale
+from experiments.tables.config import TableConfig
+from skiptune.checkpoints.official import OfficialFile, bytes_text
+
+TABLES = {"skip_tuning": range(1, 16), "s2dm": range(1, 6), "importance_probe": range(1, 7)}  # of the papers
+# Modules beyond those of every installation, by the kind of a model or of features.
+PACKAGES = {
+    "inception": ("torch_fidelity",),
+    "diffusers": ("diffusers", "transformers"),
+    "clip": ("open_clip",),
+    "hps": ("open_clip",),
+    "lpips": ("lpips",),
+}
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What one table needs.
+
+    Attributes:
+        gpu_hours: at ``SUSTAINED_TFLOPS``, from the operation counts of the models that give one.
+        files: name in the checkpoints folder -> address, or words in place of one.
+        packages: module names.
+    """
+
+    images: int
+    gpu_hours: float
+    files: Mapping[str, str]
+    packages: frozenset[str]
+
+
+def needs_of(config: TableConfig, scale: Scale) -> Needs:
+    """What making the table at that scale takes.
+
+    Raises:
+        SkiptuneError: an unknown experiment, role or sampler.
+    """
+    get_experiment(config.experiment)
+    images, petaflop = 0, 0.0
+    files: dict[str, str] = {}
+    packages: set[str] = set()
+    for row in config.rows_at(scale.name):
+        role = scale.role(row.role)
+        tuned = config.tuning.grids.get(row.id, ()) if config.tuning else ()
+        count = len(scale.report.seeds) + len(tuned) * len(scale.select.seeds)
+        images += count
+        petaflop += (
+            count * expected_nfe(scale, dict(row.sampler)) * role.model.get("gflop_per_nfe", 0.0) / 1e6
+        )
+        files |= _files(role)
+        packages |= {
+            name for part in (role.model, role.features) for name in PACKAGES.get(part.get("kind", ""), ())
+        }
+    return Needs(images, hours(petaflop), files, frozenset(packages))
+
+
+def _files(role: Role) -> dict[str, str]:
+    """Every file of a role, with its address."""
+    found = {}
+    for values in (role.model, role.features):
+        for key, address in (("file", "url"), ("autoencoder_file", "autoencoder_url")):
+            if values.get(key):
+                found[values[key]] = str(values.get(address) or "no address")
+    if role.reference:
+        found[role.reference] = role.reference_url or "no address"
+    return found
+
+
+def render(
+    tables: Mapping[str, Needs | str | None],
+    catalogue: Iterable[OfficialFile],
+    checkpoints: Path,
+    gpu: str | None,
+) -> str:
+    """One list of it all.
+
+    Args:
+        tables: "<paper> <number>" -> its needs, what is wrong with its configuration, or None without one.
+        catalogue: what is known of official files.
+        gpu: name of the GPU of this machine, if it has one.
+    """
+    needs = {name: value for name, value in tables.items() if isinstance(value, Needs)}
+    files = {file: url for value in needs.values() for file, url in value.files.items()}
+    missing = {file for file in files if not (checkpoints / file).exists()}
+    packages = sorted({name for value in needs.values() for name in value.packages})
+    absent = [name for name in packages if importlib.util.find_spec(name) is None]
+    lines = ["Tables"]
+    for name, value in tables.items():
+        lines.append(f"  {name:<20} {_state(value, missing)}")
+    total = sum(value.gpu_hours for value in needs.values())
+    lines.append(
+        f"  in total {sum(value.images for value in needs.values())} images, {total:.1f} GPU-hours at "
+        f"{SUSTAINED_TFLOPS:.0f} TFLOP/s sustained (from operation counts, not measured; "
+        "rows that tables share are computed once but counted in each)"
+    )
+    known = {official.file: official for official in catalogue}
+    lines += ["", f"Files in {checkpoints}"]
+    lines += [f"  {_file(file, url, file in missing, known.get(file))}" for file, url in files.items()]
+    wanted = [known[file] for file in missing if file in known]
+    sizes = [official.size or official.about for official in wanted]
+    unknown = len(missing) - len([size for size in sizes if size])
+    without = f", and {unknown} of unknown size" if unknown else ""
+    lines.append(
+        f"  to download: about {bytes_text(sum(size or 0 for size in sizes))}, {len(missing)} files{without}"
+    )
+    broken = [name for name, value in tables.items() if isinstance(value, str)]
+    lack = [
+        *(f"file {file}" for file in files if file in missing),
+        *(f"package {name}" for name in absent),
+        *([] if gpu else ["a GPU"]),
+        *(f"a sound configuration of {name}" for name in broken),
+    ]
+    lines += ["", "Packages", f"  {', '.join(packages) or 'none beyond the installation'}"]
+    lines += ["", "GPU", f"  {gpu or 'none'}", "", "Missing on this machine"]
+    return "\n".join([*lines, *(f"  {item}" for item in lack or ["nothing"])])
+
+
+def _state(value: Needs | str | None, missing: set[str]) -> str:
+    if value is None:
+        return "no config yet"
+    if isinstance(value, str):
+        return f"broken config: {value}"
+    count = len(missing & value.files.keys())
+    ready = f"{count} of {len(value.files)} files missing" if count else "all files here"
+    return f"{value.images:>9} images {value.gpu_hours:>8.1f} GPU-h  {ready}"
+
+
+def _file(file: str, url: str, missing: bool, official: OfficialFile | None) -> str:
+    if official is None:
+        return f"{file}: {'missing' if missing else 'here'}, size unknown, {url}"
+    terms = f"{official.licence}{', gated' if official.gated else ''}"
+    command = f"python scripts/download.py {official.name}" if official.automatic else "by hand"
+    state = "missing" if missing else "here"
+    return f"{file}: {state}, {official.bytes_text}, {terms}; {command} ({official.origin})"

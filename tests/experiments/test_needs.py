@@ -1,0 +1,72 @@
+"""What a table needs is what its dry run says, and the list adds it up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from experiments.cost import dry_run
+from experiments.needs import Needs, needs_of, render
+from experiments.scale import Scale
+from experiments.tables.config import parse_table
+from skiptune.checkpoints.official import OfficialFile
+from skiptune.errors import SkiptuneError
+
+
+def official(name: str, **values: Any) -> OfficialFile:
+    usual = {"file": f"{name}.pkl", "format": "pickle", "system": "s", "role": "r", "licence": "free"}
+    return OfficialFile.of(name, {**usual, "urls": [f"https://x.example/{name}"], **values})
+
+
+@pytest.mark.parametrize("name", ["desk", "paper"])
+def test_agrees_with_the_dry_run(
+    composed: Callable[..., dict[str, Any]], scales: dict[str, Scale], name: str
+) -> None:
+    table = parse_table(composed()["table"], "table")
+    needs, text = needs_of(table, scales[name]), dry_run(table, scales[name])
+    assert f"images in total: {needs.images}" in text
+    assert (f"estimate: {needs.gpu_hours:.1f} GPU-hours" in text) == (name == "paper")
+    assert len(needs.files) == text.count("(missing): ")
+    assert all(f"{file} (missing): {url}" in text for file, url in needs.files.items())
+
+
+def test_unknown_experiment(composed: Callable[..., dict[str, Any]], scales: dict[str, Scale]) -> None:
+    table = parse_table({**composed()["table"], "experiment": "nothing"}, "table")
+    with pytest.raises(SkiptuneError, match="unknown experiment 'nothing'"):
+        needs_of(table, scales["paper"])
+
+
+def test_list_adds_up(tmp_path: Path) -> None:
+    (tmp_path / "b.pkl").write_bytes(b"")
+    url = "https://x.example"
+    tables = {
+        "p 01": Needs(100, 1.5, {"a.pkl": f"{url}/a", "b.pkl": f"{url}/b"}, frozenset({"json"})),
+        "p 02": Needs(50, 2.0, {"a.pkl": f"{url}/a", "c.pkl": f"{url}/c"}, frozenset({"no_such_module"})),
+        "p 03": "wrong",
+        "p 04": None,
+    }
+    known = [official("a", size=2_000_000), official("b", size=7_000_000), official("d", size=1)]
+    lines = [line.strip() for line in render(tables, known, tmp_path, None).splitlines()]
+    assert "p 01                       100 images      1.5 GPU-h  1 of 2 files missing" in lines
+    assert (
+        "p 03                 broken config: wrong" in lines and "p 04                 no config yet" in lines
+    )
+    assert any(line.startswith("in total 150 images, 3.5 GPU-hours") for line in lines)
+    assert f"a.pkl: missing, 2 MB, free; python scripts/download.py a ({url}/a)" in lines
+    assert f"c.pkl: missing, size unknown, {url}/c" in lines
+    assert "to download: about 2 MB, 2 files, and 1 of unknown size" in lines
+    assert lines[lines.index("Missing on this machine") + 1 :] == [
+        "file a.pkl",
+        "file c.pkl",
+        "package no_such_module",
+        "a GPU",
+        "a sound configuration of p 03",
+    ]
+
+
+def test_nothing_missing(tmp_path: Path) -> None:
+    text = render({"p 01": Needs(1, 0.0, {}, frozenset({"json"}))}, [], tmp_path, "a GPU of 80 GB")
+    assert text.splitlines()[-1].strip() == "nothing" and "all files here" in text

@@ -1,0 +1,49 @@
+"""scripts/paper_check.py: one list of what the tables need at scale=paper."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from script_commands import Server
+
+CHECKPOINT, STATISTICS = "edm-imagenet-64x64-cond-adm.pkl", "imagenet-64x64.npz"
+
+
+def missing(out: str) -> list[str]:
+    return [line.strip() for line in out.split("Missing on this machine\n")[1].splitlines()]
+
+
+def test_list_of_everything(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / STATISTICS).write_bytes(b"")
+    done = server.run(tmp_path, "paper_check.py", "checkpoints=here")
+    assert (done.code, done.err) == (0, "")
+    tables = {line[:22].strip(): line[22:].strip() for line in done.out.splitlines() if line.startswith("  ")}
+    assert tables["skip_tuning 02"].split()[:2] == ["200000", "images"]
+    assert "files missing" in tables["skip_tuning 02"]
+    for last in ("skip_tuning 15", "s2dm 05", "importance_probe 06"):
+        assert last in tables
+    assert "GPU-hours at 60 TFLOP/s sustained (from operation counts, not measured" in done.out
+    for wanted in (
+        f"{CHECKPOINT}: missing, about 1.18 GB, CC BY-NC-SA 4.0; python scripts/download.py edm_imagenet64 "
+        f"(https://nvlabs-fi-cdn.nvidia.com/edm/pretrained/{CHECKPOINT})",
+        f"{STATISTICS}: here, about 34 MB",
+        "to download: about ",
+    ):
+        assert wanted in done.out
+    lack = missing(done.out)
+    assert f"file {CHECKPOINT}" in lack and f"file {STATISTICS}" not in lack
+    assert [path.name for path in tmp_path.rglob("*")] == ["here", STATISTICS]
+
+
+def test_broken_configuration_fails_after_the_list(server: Server, tmp_path: Path) -> None:
+    done = server.run(tmp_path, "paper_check.py", "table.experiment=skip_tuning.nothing")
+    assert done.code == 2
+    (line,) = [line for line in done.out.splitlines() if line.startswith("  skip_tuning 02")]
+    assert "broken config: unknown experiment 'skip_tuning.nothing'" in line
+    assert done.err.startswith("error: broken configuration: skip_tuning 02") and done.err.count("\n") == 1
+    assert "a sound configuration of skip_tuning 02" in missing(done.out)
+
+
+def test_unknown_setting_is_one_line(server: Server, tmp_path: Path) -> None:
+    assert "speed" in server.run(tmp_path, "paper_check.py", "speed=1").error_line()

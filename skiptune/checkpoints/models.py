@@ -59,7 +59,9 @@ def resolve_model(model: Mapping[str, Any], checkpoints: Path) -> ModelRef:
         sha256 = verified(path, name, "train it with: make train-desk-models", model.get("sha256"))
         return ModelRef(name, kind, description, path, sha256)
     path = checkpoints / model["file"]
-    sha256 = verified(path, name, where(model.get("url")), model.get("sha256"))
+    url = model.get("url")
+    command = f", or with: python scripts/download.py {name}" if url and "://" in url else ""
+    sha256 = verified(path, name, where(url) + command, model.get("sha256"))
     if not model.get("autoencoder_file"):
         return ModelRef(name, kind, description, path, sha256)
     second = checkpoints / model["autoencoder_file"]

@@ -22,7 +22,7 @@ MEASURE = {
     "no metric": (["metrics=[]"], "no metrics"),
     "new sampler setting": (["+sampler.speed=1"], "euler has no setting speed"),
     "unknown sampler setting": (["sampler.speed=1"], "sampler.speed"),
-    "unknown sampler": (["sampler=foo"], "euler heun unipc"),
+    "unknown sampler": (["sampler=foo"], "heun"),
     "unknown model": (["model=foo"], "edm_glyphs"),
     "no override": (["steps"], "steps"),
     "blocks of parts of chunks": (["seeds.size=300"], "multiples of 250"),

@@ -103,7 +103,7 @@ SYSTEMS = (
     System("edm2_img64_s", "NVlabs/edm2 pickle, float16", edm2, 280_209_381, 16, 10),
     System("cd_imagenet64_lpips", "torch zip", consistency, 295_899_267, 16, 10),
     System("uvit_imagenet256_huge", "torch zip, two files", uvit, 500_832_016 + 83_653_863, 14, 14),
-    System("ldm_cin256", "Lightning zip", latent, 400_920_579 + 512_512 + 55_323_862, 12, 6),
+    System("ldm_cin256", "Lightning zip", latent, 400_920_579 + 512_512 + 55_322_782, 12, 6),
     System("ddim_celeba", "torch zip, training state", ddim, 78_700_803, 15, 11),
 )
 
@@ -133,19 +133,12 @@ def measure(system: System, config: Config, folder: Path) -> dict[str, Any]:
     """One system: the official file, and the same as converted safetensors."""
     path, second = system.write(config, folder)
     size = sum(file.stat().st_size for file in (path, second) if file)
-    official = probe(path, config["denoiser"], second)
+    official = as_published(system, probe(path, config["denoiser"], second))
     checkpoint = load_checkpoint(path, config["denoiser"], second)
     target = folder / "converted.safetensors"
     convert(checkpoint, target)
     converted_size = target.stat().st_size
-    converted = probe(target, None, None)
-    expected = (system.parameters, system.skips, system.equal_skips)
-    for result in (official, converted):
-        found = tuple(result.pop(key) for key in ("parameters", "skips", "equal_skips"))
-        if found != expected:
-            raise SkiptuneError(
-                f"{system.model} has (parameters, skips, equal) {found}, published: {expected}"
-            )
+    converted = as_published(system, probe(target, None, None))
     return {
         "layout": system.layout,
         "bytes": size,
@@ -156,6 +149,15 @@ def measure(system: System, config: Config, folder: Path) -> dict[str, Any]:
         "converted_bytes": converted_size,
         "converted": converted,
     }
+
+
+def as_published(system: System, result: dict[str, Any]) -> dict[str, Any]:
+    """The times and bytes of a probe. Raises SkiptuneError if the loaded network is another one."""
+    found = tuple(result.pop(key) for key in ("parameters", "skips", "equal_skips"))
+    expected = (system.parameters, system.skips, system.equal_skips)
+    if found != expected:
+        raise SkiptuneError(f"{system.model} has (parameters, skips, equal) {found}, published: {expected}")
+    return result
 
 
 def probe(path: Path, description: Config | None, second: Path | None) -> dict[str, Any]:

@@ -21,7 +21,7 @@ KWARGS = {
     "schedule": {"kind": "linear", "beta_start": 0.0001, "beta_end": 0.02},
 }
 CONFIG: dict[str, Any] = {"denoiser": {"class": "DiscreteDenoiser", "kwargs": KWARGS}}
-SMALL = System("small", "torch zip", ddim, 8_528_259, 4, 2)
+SMALL = System("small", "torch zip", ddim, 11_153_539, 4, 2)
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from experiments.cost import SUSTAINED_TFLOPS, expected_nfe, hours
 from experiments.registry import get_experiment
 from experiments.scale import Role, Scale
 from experiments.tables.config import TableConfig
-from skiptune.checkpoints.official import OfficialFile, bytes_text
+from skiptune.checkpoints.fetching.official import OfficialFile, bytes_text
 
 TABLES = {"skip_tuning": range(1, 16), "s2dm": range(1, 6), "importance_probe": range(1, 7)}  # of the papers
 # Modules beyond those of every installation, by the kind of a model or of features.

@@ -19,9 +19,9 @@ from typing import Any
 import yaml
 
 from scripts.common import CONFIGS, USER_ERROR, command, complain
-from skiptune.checkpoints.download import by_hand, download
-from skiptune.checkpoints.official import OfficialFile, bytes_text
-from skiptune.checkpoints.transfer import Patience
+from skiptune.checkpoints.fetching.download import by_hand, download
+from skiptune.checkpoints.fetching.official import OfficialFile, bytes_text
+from skiptune.checkpoints.fetching.transfer import Patience
 from skiptune.errors import SkiptuneError
 
 

@@ -21,10 +21,10 @@ from typing import Any
 
 import yaml
 
-from skiptune.checkpoints.convert import convert
-from skiptune.checkpoints.diffusers_folder import is_diffusers_folder, report_folder
-from skiptune.checkpoints.load import Checkpoint, load_checkpoint
-from skiptune.checkpoints.report import report
+from skiptune.checkpoints.building.convert import convert
+from skiptune.checkpoints.building.diffusers_folder import is_diffusers_folder, report_folder
+from skiptune.checkpoints.building.load import Checkpoint, load_checkpoint
+from skiptune.checkpoints.building.report import report
 from skiptune.errors import SkiptuneError
 from skiptune.runtime.files import file_digest, write_atomic
 

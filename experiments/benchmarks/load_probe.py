@@ -9,8 +9,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from skiptune.checkpoints.load import load_checkpoint
-from skiptune.checkpoints.report import count, find_sites
+from skiptune.checkpoints.building.load import load_checkpoint
+from skiptune.checkpoints.building.report import count, find_sites
 
 INTERVAL = 0.002  # seconds between two looks at the memory
 

@@ -21,9 +21,9 @@ from experiments.benchmarks.torch_layouts import (
     write_latent,
     write_uvit,
 )
-from skiptune.checkpoints.assemble import build_empty, innermost
-from skiptune.checkpoints.convert import convert
-from skiptune.checkpoints.load import load_checkpoint
+from skiptune.checkpoints.building.assemble import build_empty, innermost
+from skiptune.checkpoints.building.convert import convert
+from skiptune.checkpoints.building.load import load_checkpoint
 from skiptune.errors import SkiptuneError
 from skiptune.runtime.provenance import provenance
 

@@ -26,12 +26,12 @@ from experiments.golden.networks import (
     network_outputs,
     produce,
 )
-from skiptune.checkpoints.persistence import PersistentRecord, network_record
-from skiptune.checkpoints.pickle_machine import Machine
-from skiptune.checkpoints.pickle_opcodes import run
-from skiptune.checkpoints.read import map_file, read_checkpoint
-from skiptune.checkpoints.safe_pickle import Context, Handler
-from skiptune.checkpoints.torch_file import read_torch
+from skiptune.checkpoints.reading.persistence import PersistentRecord, network_record
+from skiptune.checkpoints.reading.pickle_machine import Machine
+from skiptune.checkpoints.reading.pickle_opcodes import run
+from skiptune.checkpoints.reading.read import map_file, read_checkpoint
+from skiptune.checkpoints.reading.safe_pickle import Context, Handler
+from skiptune.checkpoints.reading.torch_file import read_torch
 from skiptune.denoisers import Denoiser
 from skiptune.errors import SkiptuneError
 

@@ -1,0 +1,1 @@
+"""Checkpoints: fetched (``fetching``), read (``reading``), made networks (``building``); ``desk`` ships."""

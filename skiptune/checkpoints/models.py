@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from skiptune.checkpoints.building.load import load_official
 from skiptune.checkpoints.desk import DESK_FOLDER, load_desk_denoiser
-from skiptune.checkpoints.load import load_official
 from skiptune.denoisers import Denoiser
 from skiptune.errors import SkiptuneError
 from skiptune.runtime.files import canonical_json, digest, file_digest

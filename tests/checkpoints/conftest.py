@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from downloads import CONTENT, Client  # noqa: E402
 from file_server import FileServer  # noqa: E402
 
-from skiptune.checkpoints.official import OfficialFile  # noqa: E402
+from skiptune.checkpoints.fetching.official import OfficialFile  # noqa: E402
 
 
 @pytest.fixture

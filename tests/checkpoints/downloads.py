@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from skiptune.checkpoints.download import download
-from skiptune.checkpoints.official import OfficialFile
-from skiptune.checkpoints.records import Outcome
-from skiptune.checkpoints.transfer import Patience
+from skiptune.checkpoints.fetching.download import download
+from skiptune.checkpoints.fetching.official import OfficialFile
+from skiptune.checkpoints.fetching.records import Outcome
+from skiptune.checkpoints.fetching.transfer import Patience
 
 CONTENT = b"\x80" + random.Random(0).randbytes(3_000_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

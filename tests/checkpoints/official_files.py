@@ -16,7 +16,7 @@ from experiments.benchmarks.torch_layouts import (
     write_latent,
     write_uvit,
 )
-from skiptune.checkpoints.assemble import build_empty, innermost
+from skiptune.checkpoints.building.assemble import build_empty, innermost
 from skiptune.denoisers import build_denoiser
 from skiptune.denoisers.latent import LatentDenoiser
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from skiptune.checkpoints.diffusers_folder import is_diffusers_folder, report_folder
+from skiptune.checkpoints.building.diffusers_folder import is_diffusers_folder, report_folder
 from skiptune.errors import SkiptuneError
 
 diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed")

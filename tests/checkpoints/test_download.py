@@ -12,9 +12,9 @@ import pytest
 from downloads import CONTENT, SHA256, Client
 from file_server import Answer, FileServer
 
-from skiptune.checkpoints.download import download
-from skiptune.checkpoints.official import OfficialFile, bytes_text
-from skiptune.checkpoints.records import record_path
+from skiptune.checkpoints.fetching.download import download
+from skiptune.checkpoints.fetching.official import OfficialFile, bytes_text
+from skiptune.checkpoints.fetching.records import record_path
 from skiptune.errors import SkiptuneError
 
 

@@ -34,8 +34,8 @@ from torch import nn
 from watching import watched
 
 from experiments.benchmarks.official_layout import write_edm, write_edm2
-from skiptune.checkpoints.persistence import network_record
-from skiptune.checkpoints.read import read_checkpoint
+from skiptune.checkpoints.reading.persistence import network_record
+from skiptune.checkpoints.reading.read import read_checkpoint
 from skiptune.errors import SkiptuneError
 
 FILES = 10_000

@@ -14,10 +14,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from experiments.benchmarks.official_layout import Persistent, write_edm, write_snapshot
-from skiptune.checkpoints.assemble import build_empty, innermost
-from skiptune.checkpoints.convert import convert
-from skiptune.checkpoints.load import HEADER, load_checkpoint, load_official
-from skiptune.checkpoints.own_memory import OwnMemory, mappings
+from skiptune.checkpoints.building.assemble import build_empty, innermost
+from skiptune.checkpoints.building.convert import convert
+from skiptune.checkpoints.building.load import HEADER, load_checkpoint, load_official
+from skiptune.checkpoints.building.own_memory import OwnMemory, mappings
 from skiptune.denoisers import build_denoiser
 from skiptune.errors import SkiptuneError
 
@@ -239,22 +239,3 @@ class TestOtherFiles:
         for said in ("{", "[]", "{}", json.dumps({"description": {"class": "Linear"}, "assumed": []})):
             save_file(state, path, {HEADER: said})
             refused("its header does not say how to build the network", path)
-
-
-class TestConvert:
-    def test_other_names_and_places_are_refused(self, tmp_path: Path) -> None:
-        checkpoint = load_checkpoint(write("DDIM", tmp_path)[0])
-        with pytest.raises(SkiptuneError, match="must be named .safetensors"):
-            convert(checkpoint, tmp_path / "network.pt")
-        (tmp_path / "file").write_text("")
-        with pytest.raises(SkiptuneError, match="cannot write"):
-            convert(checkpoint, tmp_path / "file" / "network.safetensors")
-        assert not list(tmp_path.glob("**/.*"))
-
-    def test_the_file_is_read_by_the_safetensors_library(self, tmp_path: Path) -> None:
-        checkpoint = load_checkpoint(write("EDM2Precond", tmp_path)[0])
-        convert(checkpoint, tmp_path / "network.safetensors")
-        read, state = load_file(tmp_path / "network.safetensors"), checkpoint.denoiser.state_dict()
-        assert read.keys() == state.keys()
-        assert all(read[name].dtype == torch.float16 for name in read)
-        assert all(torch.equal(read[name], value) for name, value in state.items())

@@ -14,7 +14,7 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
-from skiptune.checkpoints.assemble import build_empty, innermost
+from skiptune.checkpoints.building.assemble import build_empty, innermost
 from skiptune.checkpoints.models import load_model, resolve_model
 from skiptune.denoisers.latent import LatentDenoiser
 from skiptune.errors import SkiptuneError

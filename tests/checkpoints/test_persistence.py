@@ -27,8 +27,8 @@ from watching import watched
 
 from experiments.benchmarks.official_layout import Entry, Persistent, write_edm, write_edm2, write_snapshot
 from experiments.golden.pickles import check_pickles, described
-from skiptune.checkpoints.persistence import ModuleRecord, network_record
-from skiptune.checkpoints.read import read_bytes, read_checkpoint
+from skiptune.checkpoints.reading.persistence import ModuleRecord, network_record
+from skiptune.checkpoints.reading.read import read_bytes, read_checkpoint
 from skiptune.errors import SkiptuneError
 
 REPOSITORY = Path(__file__).parents[2]

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from skiptune.checkpoints.assemble import build_empty, innermost
-from skiptune.checkpoints.convert import convert
-from skiptune.checkpoints.load import Checkpoint, load_checkpoint
+from skiptune.checkpoints.building.assemble import build_empty, innermost
+from skiptune.checkpoints.building.convert import convert
+from skiptune.checkpoints.building.load import Checkpoint, load_checkpoint
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 

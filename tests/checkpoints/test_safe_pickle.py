@@ -10,8 +10,8 @@ import pytest
 import torch
 from hostile import call, dict_of, list_of, name, number, text, whole
 
-from skiptune.checkpoints.pickle_machine import Global
-from skiptune.checkpoints.read import read_bytes, read_checkpoint
+from skiptune.checkpoints.reading.pickle_machine import Global
+from skiptune.checkpoints.reading.read import read_bytes, read_checkpoint
 from skiptune.errors import SkiptuneError
 
 PLAIN = {

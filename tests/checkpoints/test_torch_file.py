@@ -9,8 +9,8 @@ import torch
 from hostile import torch_tar
 from safetensors.torch import save_file
 
-from skiptune.checkpoints.read import map_file, read_bytes, read_checkpoint
-from skiptune.checkpoints.storages import DTYPES
+from skiptune.checkpoints.reading.read import map_file, read_bytes, read_checkpoint
+from skiptune.checkpoints.reading.storages import DTYPES
 from skiptune.errors import SkiptuneError
 
 FORMATS = [True, False]  # zip, legacy

@@ -12,8 +12,8 @@ import pytest
 from downloads import CONTENT, SHA256, Client
 from file_server import Answer, FileServer, Proxy
 
-from skiptune.checkpoints.part import open_part
-from skiptune.checkpoints.transfer import Patience, retry_after
+from skiptune.checkpoints.fetching.part import open_part
+from skiptune.checkpoints.fetching.transfer import Patience, retry_after
 from skiptune.errors import SkiptuneError
 
 HALF = 1_500_000

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from skiptune.checkpoints.read import read_checkpoint
+from skiptune.checkpoints.reading.read import read_checkpoint
 from skiptune.errors import SkiptuneError
 
 RUNS = ("exec", "compile", "import", "os.system", "os.exec", "os.posix_spawn", "os.fork", "os.startfile")

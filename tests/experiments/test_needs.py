@@ -12,7 +12,7 @@ from experiments.cost import dry_run
 from experiments.needs import Needs, needs_of, render
 from experiments.scale import Scale
 from experiments.tables.config import parse_table
-from skiptune.checkpoints.official import OfficialFile
+from skiptune.checkpoints.fetching.official import OfficialFile
 from skiptune.errors import SkiptuneError
 
 

@@ -108,7 +108,7 @@ def test_benchmark(server: Server, folder: Path) -> None:
         (["sampling", "images=few"], "images is 'few'"),
         (["sampling", "colour=red"], "unknown setting 'colour'"),
         (["loading", "images=500"], "unknown setting 'images'; settings: systems, results"),
-        (["loading", "systems=edm_runes"], "unknown system 'edm_runes'; choose all or some of edm_imagenet64"),
+        (["loading", "systems=edm_runes"], "unknown system 'edm_runes'; choose all or some"),
         (["sampling", "edm_repo=file"], "no checkout of NVlabs/edm"),
     ):
         assert wanted in server.run(folder, "benchmark.py", *arguments).error_line()

@@ -13,8 +13,8 @@ import yaml
 from safetensors.torch import save_file
 from script_commands import ROOT, Server, Shell
 
-from skiptune.checkpoints.assemble import build_empty, innermost
-from skiptune.checkpoints.load import load_official
+from skiptune.checkpoints.building.assemble import build_empty, innermost
+from skiptune.checkpoints.building.load import load_official
 from skiptune.checkpoints.models import load_model, resolve_model
 from skiptune.runtime.files import file_digest
 

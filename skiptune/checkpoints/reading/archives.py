@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
-from skiptune.checkpoints.pickle_machine import Refused
+from skiptune.checkpoints.reading.pickle_machine import Refused
 
 ZIP_HEAD, TAR_MARK = b"PK\x03\x04", b"ustar"
 MOST_MEMBERS = 100_000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from skiptune.checkpoints.inferred import Inferred, Shapes, children
+from skiptune.checkpoints.building.inferred import Inferred, Shapes, children
 
 # Pixels of the images, by widths (script_util.py of openai/consistency_models).
 IMAGE_SIZES = {(1, 2, 3, 4): 64, (1, 1, 2, 3, 4): 128, (1, 1, 2, 2, 4, 4): 256}

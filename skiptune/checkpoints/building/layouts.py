@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from skiptune.checkpoints.persistence import PersistentRecord, network_record
+from skiptune.checkpoints.reading.persistence import PersistentRecord, network_record
 from skiptune.denoisers.autoencoders import autoencoder_state
 from skiptune.denoisers.ddim import ddim_state
 from skiptune.denoisers.preconditioning import PRECONDITIONINGS

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from skiptune.checkpoints.pickle_machine import Refused
+from skiptune.checkpoints.reading.pickle_machine import Refused
 from skiptune.errors import SkiptuneError
 
 NETWORK_KEY = "ema"

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from skiptune.checkpoints.pickle_machine import Budget, Global, Refused
-from skiptune.checkpoints.storages import natural_numbers
+from skiptune.checkpoints.reading.pickle_machine import Budget, Global, Refused
+from skiptune.checkpoints.reading.storages import natural_numbers
 
 DTYPES = {"b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8", "c8", "c16"}
 Array = np.ndarray[Any, Any]

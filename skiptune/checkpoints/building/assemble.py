@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from skiptune.checkpoints.layouts import State
-from skiptune.checkpoints.own_memory import OwnMemory
+from skiptune.checkpoints.building.layouts import State
+from skiptune.checkpoints.building.own_memory import OwnMemory
 from skiptune.denoisers.denoiser import Denoiser
 from skiptune.denoisers.guidance import Wrapper
 from skiptune.denoisers.latent import LatentDenoiser

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from skiptune.checkpoints.persistence import ModuleRecord
-from skiptune.checkpoints.pickle_machine import Refused
+from skiptune.checkpoints.reading.persistence import ModuleRecord
+from skiptune.checkpoints.reading.pickle_machine import Refused
 
 DEEPEST, LARGEST = 200, 10_000_000
 

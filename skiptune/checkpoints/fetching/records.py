@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from skiptune.checkpoints.official import bytes_text
+from skiptune.checkpoints.fetching.official import bytes_text
 from skiptune.errors import SkiptuneError
 from skiptune.runtime.files import read_json, write_atomic
 

@@ -10,9 +10,9 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from skiptune.checkpoints.infer_edm import infer_edm, infer_edm2
-from skiptune.checkpoints.infer_guided import infer_consistency, infer_latent
-from skiptune.checkpoints.inferred import Inferred, Shapes, children
+from skiptune.checkpoints.building.infer_edm import infer_edm, infer_edm2
+from skiptune.checkpoints.building.infer_guided import infer_consistency, infer_latent
+from skiptune.checkpoints.building.inferred import Inferred, Shapes, children
 from skiptune.errors import SkiptuneError
 
 UVIT_HEADS = {512: 8, 768: 12, 1024: 16, 1152: 16}  # of the published sizes, by width

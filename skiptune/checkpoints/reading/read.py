@@ -9,10 +9,10 @@ from typing import Any
 
 from safetensors.torch import load_file
 
-from skiptune.checkpoints.pickle_machine import Refused
-from skiptune.checkpoints.safe_pickle import Context, Forbidden, printable
-from skiptune.checkpoints.torch_file import read_torch
-from skiptune.checkpoints.tree import check_tree
+from skiptune.checkpoints.reading.pickle_machine import Refused
+from skiptune.checkpoints.reading.safe_pickle import Context, Forbidden, printable
+from skiptune.checkpoints.reading.torch_file import read_torch
+from skiptune.checkpoints.reading.tree import check_tree
 from skiptune.errors import SkiptuneError
 from skiptune.runtime.files import unreadable
 

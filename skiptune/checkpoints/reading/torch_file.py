@@ -15,10 +15,10 @@ from typing import Any
 
 from torch import Tensor
 
-from skiptune.checkpoints.archives import is_tar, is_zip, tar_members, zip_members
-from skiptune.checkpoints.pickle_machine import Refused
-from skiptune.checkpoints.safe_pickle import Context, Handler, read_pickle
-from skiptune.checkpoints.storages import ElementType, Storage
+from skiptune.checkpoints.reading.archives import is_tar, is_zip, tar_members, zip_members
+from skiptune.checkpoints.reading.pickle_machine import Refused
+from skiptune.checkpoints.reading.safe_pickle import Context, Handler, read_pickle
+from skiptune.checkpoints.reading.storages import ElementType, Storage
 
 MAGIC, LEGACY_VERSION = 0x1950A86A20F9469CFC6C, 1001
 Storages = dict[str, Storage]

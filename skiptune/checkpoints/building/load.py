@@ -10,12 +10,12 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from skiptune.checkpoints.arguments import contradiction
-from skiptune.checkpoints.assemble import assemble, build_empty, innermost, network_class
-from skiptune.checkpoints.infer import infer
-from skiptune.checkpoints.infer_guided import infer_autoencoder
-from skiptune.checkpoints.layouts import CLASSES, Contents, contents, state_dict
-from skiptune.checkpoints.read import read_checkpoint
+from skiptune.checkpoints.building.arguments import contradiction
+from skiptune.checkpoints.building.assemble import assemble, build_empty, innermost, network_class
+from skiptune.checkpoints.building.infer import infer
+from skiptune.checkpoints.building.infer_guided import infer_autoencoder
+from skiptune.checkpoints.building.layouts import CLASSES, Contents, contents, state_dict
+from skiptune.checkpoints.reading.read import read_checkpoint
 from skiptune.denoisers.autoencoders import autoencoder_state
 from skiptune.denoisers.denoiser import Denoiser
 from skiptune.errors import SkiptuneError

@@ -17,8 +17,8 @@ from http.cookiejar import CookieJar
 from urllib.error import HTTPError, URLError
 from urllib.request import HTTPCookieProcessor, OpenerDirector, Request, build_opener
 
-from skiptune.checkpoints.confirmation import confirmed_address
-from skiptune.checkpoints.part import Part
+from skiptune.checkpoints.fetching.confirmation import confirmed_address
+from skiptune.checkpoints.fetching.part import Part
 from skiptune.errors import SkiptuneError
 from skiptune.runtime.progress import Progress
 

@@ -10,8 +10,8 @@ import importlib
 import shutil
 from pathlib import Path
 
-from skiptune.checkpoints.official import OfficialFile
-from skiptune.checkpoints.records import FIRST_USE, Outcome, Record, record_path, remember
+from skiptune.checkpoints.fetching.official import OfficialFile
+from skiptune.checkpoints.fetching.records import FIRST_USE, Outcome, Record, record_path, remember
 from skiptune.errors import SkiptuneError
 from skiptune.runtime.files import canonical_json, digest, file_digest, unwritable
 

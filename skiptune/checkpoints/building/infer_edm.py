@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from skiptune.checkpoints.inferred import Inferred, Shapes
+from skiptune.checkpoints.building.inferred import Inferred, Shapes
 
 
 def of_resolutions(shapes: Shapes, layer: str) -> dict[int, tuple[int, ...]]:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from skiptune.checkpoints.pickle_machine import Global, Refused
+from skiptune.checkpoints.reading.pickle_machine import Global, Refused
 
 MOST_DIMENSIONS, LARGEST_NUMBER = 64, 2**62
 DTYPES = {

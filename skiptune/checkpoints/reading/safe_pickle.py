@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from skiptune.checkpoints import numpy_pickle, persistence
-from skiptune.checkpoints.numpy_pickle import NumpyType
-from skiptune.checkpoints.persistence import ModuleRecord
-from skiptune.checkpoints.pickle_machine import Budget, Global, Machine, Refused, checked_key
-from skiptune.checkpoints.pickle_opcodes import run
-from skiptune.checkpoints.storages import DTYPES, ElementType, Storage, Tensors, natural_numbers
+from skiptune.checkpoints.reading import numpy_pickle, persistence
+from skiptune.checkpoints.reading.numpy_pickle import NumpyType
+from skiptune.checkpoints.reading.persistence import ModuleRecord
+from skiptune.checkpoints.reading.pickle_machine import Budget, Global, Machine, Refused, checked_key
+from skiptune.checkpoints.reading.pickle_opcodes import run
+from skiptune.checkpoints.reading.storages import DTYPES, ElementType, Storage, Tensors, natural_numbers
 
 DEEPEST_NESTING = 2  # pickles in the storage bytes of a pickle; official files have one level
 MODULES = ("ModuleDict", "ModuleList", "Sequential")

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TypeGuard
 from urllib.parse import quote
 
-from skiptune.checkpoints.hub import download_folder
-from skiptune.checkpoints.official import MAGIC, OfficialFile
-from skiptune.checkpoints.part import Part, open_part
-from skiptune.checkpoints.records import FIRST_USE, Outcome, Record, record_path, remember
-from skiptune.checkpoints.transfer import BLOCK, Patience, Unavailable, fetch
+from skiptune.checkpoints.fetching.hub import download_folder
+from skiptune.checkpoints.fetching.official import MAGIC, OfficialFile
+from skiptune.checkpoints.fetching.part import Part, open_part
+from skiptune.checkpoints.fetching.records import FIRST_USE, Outcome, Record, record_path, remember
+from skiptune.checkpoints.fetching.transfer import BLOCK, Patience, Unavailable, fetch
 from skiptune.errors import SkiptuneError
 from skiptune.runtime.files import file_digest, unreadable
 

@@ -7,7 +7,7 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from skiptune.checkpoints.pickle_machine import Global, Machine, Refused, checked_key
+from skiptune.checkpoints.reading.pickle_machine import Global, Machine, Refused, checked_key
 
 LONGEST_INTEGER = 64  # bytes
 HIGHEST_PROTOCOL = 5

@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import nn
 
-from skiptune.checkpoints.assemble import innermost
-from skiptune.checkpoints.load import Checkpoint
+from skiptune.checkpoints.building.assemble import innermost
+from skiptune.checkpoints.building.load import Checkpoint
 from skiptune.denoisers.consistency import ConsistencyDenoiser
 from skiptune.denoisers.denoiser import Denoiser
 from skiptune.denoisers.discrete import DiscreteDenoiser

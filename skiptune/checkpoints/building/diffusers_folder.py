@@ -11,8 +11,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from skiptune.checkpoints.assemble import difference
-from skiptune.checkpoints.report import count, sites_table
+from skiptune.checkpoints.building.assemble import difference
+from skiptune.checkpoints.building.report import count, sites_table
 from skiptune.errors import SkiptuneError
 from skiptune.interventions.sites import find_skip_sites
 from skiptune.runtime.files import read_json

@@ -13,8 +13,8 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from skiptune.checkpoints.assemble import innermost
-from skiptune.checkpoints.load import HEADER, PREFIX, Checkpoint
+from skiptune.checkpoints.building.assemble import innermost
+from skiptune.checkpoints.building.load import HEADER, PREFIX, Checkpoint
 from skiptune.denoisers.latent import LatentDenoiser
 from skiptune.errors import SkiptuneError
 from skiptune.runtime.files import TEMPORARY_SUFFIX, file_digest, unwritable

@@ -1,23 +1,36 @@
-"""Frechet distance between Gaussians (Dowson & Landau 1982), the FID of Heusel et al. (arXiv 1706.08500)."""
+"""Frechet distance between Gaussians (Dowson & Landau 1982), the FID of Heusel et al. (arXiv 1706.08500).
+
+|m_a - m_b|^2 + tr C_a + tr C_b - 2 tr (C_a C_b)^1/2, in float64. With a factor C_b = F F^T the last trace is
+that of (F^T C_a F)^1/2, a symmetric matrix: real eigenvalues, whatever the rank. Where one of the two has
+fewer images than features, its centred rows are the factor and the matrix is as small as their number.
+"""
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from skiptune.errors import SkiptuneError
-from skiptune.evaluation.statistics import GaussianStatistics
+from skiptune.evaluation.statistics import GaussianStatistics, LowRankGaussian
+from skiptune.runtime.files import write_atomic
 
 # An eigenvalue below -TOLERANCE * (largest) is no rounding error: float32 statistics stay within 1e-6.
 TOLERANCE = 1e-6
 
+# Up to here the factor is the symmetric root, which takes no time; beyond, the cheaper Cholesky factor.
+SYMMETRIC_ROOT = 512
+
 
 @dataclass(frozen=True)
 class ReferenceStatistics:
-    """Mean [d] and covariance [d, d], float64, of the real images; the covariance's root is computed once.
+    """Mean [d] and covariance [d, d], float64, of the real images; the covariance is factored once.
 
     Published references (EDM's `mu`, `sigma`) come in this form, without a count.
     """
@@ -41,40 +54,96 @@ class ReferenceStatistics:
         return cls(statistics.mean, statistics.covariance)
 
     @cached_property
+    def digest(self) -> str:
+        """SHA-256 of mean and covariance as float64, 64 hex digits."""
+        hashed = hashlib.sha256()
+        for part in (self.mean, self.covariance):
+            hashed.update(part.double().contiguous().numpy().data)
+        return hashed.hexdigest()
+
+    @cached_property
     def root(self) -> Tensor:
         """Symmetric square root [d, d] of the covariance."""
         values, vectors = torch.linalg.eigh(self.covariance.to(torch.float64))
         return (vectors * _root(values)) @ vectors.T
 
+    @cached_property
+    def factor(self) -> Tensor:
+        """F [d, r] of rank r with covariance F F^T: symmetric root, Cholesky factor or scaled eigenvectors.
 
-def frechet_distance(
-    a: GaussianStatistics | ReferenceStatistics, b: GaussianStatistics | ReferenceStatistics
-) -> float:
-    """|m_a - m_b|^2 + tr(C_a) + tr(C_b) - 2 tr((C_b^1/2 C_a C_b^1/2)^1/2), by symmetric eigenvalues, float64.
+        Raises SkiptuneError if the covariance has negative eigenvalues.
+        """
+        if len(self.mean) <= SYMMETRIC_ROOT:
+            return self.root
+        covariance = self.covariance.to(torch.float64)
+        triangle, failed = torch.linalg.cholesky_ex(covariance)
+        if not failed:
+            return triangle
+        values, vectors = torch.linalg.eigh(covariance)  # a singular covariance, from few images
+        kept = values > len(values) * torch.finfo(torch.float64).eps * values[-1]
+        return vectors[:, kept] * _root(values)[kept]
 
-    The last matrix is similar to C_a C_b and symmetric, so no general (complex) matrix root is needed. Pass
-    the reference as `b`, as `ReferenceStatistics`, to compute its root once for many samples.
+    def keep_factor(self, folder: Path) -> None:
+        """Take the factor from `<folder>/<digest>.safetensors`; compute and write it if that is not there."""
+        path = folder / f"{self.digest}.safetensors"
+        try:
+            self.__dict__["factor"] = load_file(path)["factor"]  # where the cached property looks
+        except (OSError, SafetensorError, KeyError):
+            write_atomic(path, save({"factor": self.factor.contiguous()}))
+
+    def congruent(self, covariance: Tensor) -> Tensor:
+        """F^T C F [r, r], whose eigenvalues are those of C times this covariance, of C [d, d]."""
+        if len(self.mean) <= SYMMETRIC_ROOT:  # F^T would be F in other bits than published records have
+            return self.root @ covariance @ self.root
+        return self.factor.T @ covariance @ self.factor
+
+
+Gaussian = GaussianStatistics | ReferenceStatistics | LowRankGaussian
+
+
+def frechet_distance(a: Gaussian, b: Gaussian) -> float:
+    """Frechet distance; pass the reference as `b`, as `ReferenceStatistics`, to factor it once for many `a`.
+
     Raises SkiptuneError for fewer than 2 images, different dimensions, non-finite or indefinite statistics.
     """
-    a = a if isinstance(a, ReferenceStatistics) else ReferenceStatistics.from_statistics(a)
-    b = b if isinstance(b, ReferenceStatistics) else ReferenceStatistics.from_statistics(b)
+    a, b = (
+        ReferenceStatistics.from_statistics(g) if isinstance(g, GaussianStatistics) else g for g in (a, b)
+    )
     if a.mean.shape != b.mean.shape:
         raise SkiptuneError(
             f"statistics have {len(a.mean)} and {len(b.mean)} features: use one extractor for both"
         )
-    covariances = a.covariance.to(torch.float64), b.covariance.to(torch.float64)
-    product = b.root @ covariances[0] @ b.root
-    eigenvalues = torch.linalg.eigvalsh((product + product.T) / 2)
-    distance = (
-        (a.mean - b.mean).square().sum()
-        + covariances[0].trace()
-        + covariances[1].trace()
-        - 2 * _root(eigenvalues).sum()
-    )
+    distance = (a.mean - b.mean).square().sum() + _trace(a) + _trace(b) - 2 * _fidelity(a, b)
     return max(float(distance), 0.0)  # equal statistics may give a tiny negative value
 
 
+def _with_moments(gaussian: Gaussian) -> ReferenceStatistics | LowRankGaussian:
+    if isinstance(gaussian, GaussianStatistics):
+        return ReferenceStatistics.from_statistics(gaussian)
+    return gaussian
+
+
+def _trace(gaussian: ReferenceStatistics | LowRankGaussian) -> Tensor:
+    if isinstance(gaussian, LowRankGaussian):
+        return gaussian.rows.square().sum()
+    return gaussian.covariance.to(torch.float64).trace()
+
+
+def _fidelity(a: ReferenceStatistics | LowRankGaussian, b: ReferenceStatistics | LowRankGaussian) -> Tensor:
+    """tr (C_a C_b)^1/2, by the eigenvalues of the smallest symmetric matrix that has them."""
+    if isinstance(a, LowRankGaussian):
+        product = a.rows @ (b.rows.T if isinstance(b, LowRankGaussian) else b.factor)
+        gram = product @ product.T if product.shape[0] <= product.shape[1] else product.T @ product
+        values = torch.linalg.eigvalsh(gram)
+        # Centring takes one direction from the rows: its eigenvalue is 0, its rounding error must not count.
+        return _root(values[values > len(values) * torch.finfo(torch.float64).eps * values[-1]]).sum()
+    if isinstance(b, LowRankGaussian):
+        return _fidelity(b, a)
+    product = b.congruent(a.covariance.to(torch.float64))
+    return _root(torch.linalg.eigvalsh((product + product.T) / 2)).sum()
+
+
 def _root(eigenvalues: Tensor) -> Tensor:
-    if eigenvalues.min() < -TOLERANCE * eigenvalues.max().clamp(min=0):
+    if len(eigenvalues) and eigenvalues.min() < -TOLERANCE * eigenvalues.max().clamp(min=0):
         raise SkiptuneError("a covariance has negative eigenvalues: the statistics are damaged, redo them")
     return eigenvalues.clamp(min=0).sqrt()

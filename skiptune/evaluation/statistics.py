@@ -1,4 +1,4 @@
-"""Sufficient statistics of a Gaussian fitted to features: additive over images, so chunks can be merged."""
+"""A Gaussian fitted to features: additive sums, so chunks can be merged, or the rows themselves if few."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ import torch
 from torch import Tensor
 
 from skiptune.errors import SkiptuneError
+
+# Features widened to float64 at a time, so that 50,000 x 2048 need 128 MiB beside them.
+_WIDENED = 2**24
 
 
 @dataclass(frozen=True)
@@ -26,12 +29,13 @@ class GaussianStatistics:
     @classmethod
     def from_features(cls, features: Tensor) -> GaussianStatistics:
         """Statistics of features [N, d]. Raises SkiptuneError if they are not a finite matrix."""
-        if features.ndim != 2:
-            raise SkiptuneError(f"features must have shape [N, d], got {list(features.shape)}")
-        if not torch.isfinite(features).all():
-            raise SkiptuneError("features contain NaN or infinity: check the generated images")
-        f = features.detach().to("cpu", torch.float64)
-        return cls(len(f), f.sum(0), f.T @ f)
+        parts = (_finite(part) for part in _parts(features))
+        first = next(parts)
+        total, outer = first.sum(0), first.T @ first
+        for f in parts:
+            total += f.sum(0)
+            outer.addmm_(f.T, f)
+        return cls(len(features), total, outer)
 
     @classmethod
     def merge(cls, parts: Sequence[GaussianStatistics]) -> GaussianStatistics:
@@ -71,3 +75,38 @@ class GaussianStatistics:
             raise SkiptuneError(f"a covariance needs at least 2 images, got {self.count}")
         centred = self.outer - torch.outer(self.total, self.total) / self.count
         return centred / (self.count - 1)
+
+
+@dataclass(frozen=True)
+class LowRankGaussian:
+    """Mean [d] and rows [n, d], float64, with covariance rows^T rows: no d x d matrix for n <= d images."""
+
+    mean: Tensor
+    rows: Tensor
+
+    @classmethod
+    def from_features(cls, features: Tensor) -> LowRankGaussian:
+        """Gaussian of features [n, d]. SkiptuneError unless it is a finite matrix of 2 or more rows."""
+        f = torch.cat([_finite(part) for part in _parts(features)])
+        if len(f) < 2:
+            raise SkiptuneError(f"a covariance needs at least 2 images, got {len(f)}")
+        mean = f.mean(0)
+        return cls(mean, (f - mean) / (len(f) - 1) ** 0.5)
+
+
+def fit_gaussian(features: Tensor) -> GaussianStatistics | LowRankGaussian:
+    """The Gaussian of features [N, d] in its smaller form. Raises SkiptuneError as the two do."""
+    few = features.ndim == 2 and 2 <= len(features) <= features.shape[1]
+    return LowRankGaussian.from_features(features) if few else GaussianStatistics.from_features(features)
+
+
+def _parts(features: Tensor) -> tuple[Tensor, ...]:
+    if features.ndim != 2:
+        raise SkiptuneError(f"features must have shape [N, d], got {list(features.shape)}")
+    return features.split(max(1, _WIDENED // max(1, features.shape[1])))
+
+
+def _finite(features: Tensor) -> Tensor:
+    if not torch.isfinite(features).all():
+        raise SkiptuneError("features contain NaN or infinity: check the generated images")
+    return features.detach().to("cpu", torch.float64)

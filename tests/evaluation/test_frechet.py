@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import warnings
+from pathlib import Path
+
 import numpy as np
 import pytest
 import scipy.linalg
 import torch
+from cleanfid.fid import frechet_distance as cleanfid_distance
 from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
 
 from skiptune.errors import SkiptuneError
 from skiptune.evaluation.frechet import ReferenceStatistics, frechet_distance
-from skiptune.evaluation.statistics import GaussianStatistics
+from skiptune.evaluation.statistics import GaussianStatistics, LowRankGaussian, fit_gaussian
 
 
 def features(n: int, d: int, seed: int) -> torch.Tensor:
@@ -59,6 +63,73 @@ def test_reference_root_is_computed_once_and_changes_nothing() -> None:
     assert frechet_distance(a, reference) == frechet_distance(a, b)
 
 
+@pytest.mark.parametrize(("n", "d"), [(300, 8), (700, 600)])  # symmetric root, Cholesky factor
+def test_parity_with_clean_fid(n: int, d: int) -> None:
+    a, b = features(n, d, 1).numpy(), features(2 * n, d, 2).numpy()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # its call of sqrtm(disp=...)
+        theirs = cleanfid_distance(a.mean(0), np.cov(a, rowvar=False), b.mean(0), np.cov(b, rowvar=False))
+    assert frechet_distance(statistics(n, d, 1), statistics(2 * n, d, 2)) == pytest.approx(theirs, rel=1e-8)
+
+
+def exact(a: torch.Tensor, b: torch.Tensor) -> float:
+    """With the trace of the root as the sum of singular values of the product of the centred rows."""
+    x, y = ((z - z.mean(0)) / (len(z) - 1) ** 0.5 for z in (a, b))
+    norms = x.square().sum() + y.square().sum() - 2 * torch.linalg.svdvals(x @ y.T).sum()
+    return float((a.mean(0) - b.mean(0)).square().sum() + norms)
+
+
+@pytest.mark.parametrize(
+    ("n", "m", "d"), [(40, 300, 64), (300, 40, 64), (40, 50, 64), (64, 64, 64), (2, 9, 5)]
+)
+def test_fewer_images_than_features(n: int, m: int, d: int) -> None:
+    a, b = features(n, d, 1), features(m, d, 2)
+    low, other = fit_gaussian(a), fit_gaussian(b)
+    assert isinstance(low, LowRankGaussian) == (n <= d) and isinstance(other, LowRankGaussian) == (m <= d)
+    assert frechet_distance(low, other) == pytest.approx(exact(a, b), rel=1e-9)
+    # The roots of eigenvalues that should be zero make the form with covariances less exact.
+    assert frechet_distance(statistics(n, d, 1), statistics(m, d, 2)) == pytest.approx(exact(a, b), rel=1e-5)
+    assert frechet_distance(low, low) == pytest.approx(0, abs=1e-9)
+
+
+def test_large_singular_reference_is_factored_by_its_rank() -> None:
+    a, b = features(700, 600, 1), features(100, 600, 2)
+    reference = ReferenceStatistics.from_statistics(GaussianStatistics.from_features(b))
+    assert reference.factor.shape == (600, 99)
+    assert frechet_distance(fit_gaussian(a), reference) == pytest.approx(exact(a, b), rel=1e-9)
+    few = features(50, 600, 3)
+    assert frechet_distance(fit_gaussian(few), reference) == pytest.approx(exact(few, b), rel=1e-9)
+
+
+@pytest.mark.parametrize(("n", "d"), [(200, 16), (800, 600), (30, 48)])
+def test_invariances(n: int, d: int) -> None:
+    a, b = features(n, d, 1), features(n, d, 2)
+    distance = frechet_distance(fit_gaussian(a), fit_gaussian(b))
+    rotation = torch.linalg.qr(torch.randn(d, d, generator=torch.Generator().manual_seed(0)).double())[0]
+    for x, y in ((a.flip(0), b), (a @ rotation, b @ rotation), (a + 7, b + 7), (b, a)):
+        assert frechet_distance(fit_gaussian(x), fit_gaussian(y)) == pytest.approx(distance, rel=1e-9)
+    assert frechet_distance(fit_gaussian(a), fit_gaussian(a)) < 1e-9 * distance
+    assert frechet_distance(fit_gaussian(3 * a), fit_gaussian(3 * b)) == pytest.approx(9 * distance, rel=1e-9)
+
+
+def test_factor_is_kept_by_digest(tmp_path: Path) -> None:
+    first = ReferenceStatistics.from_statistics(statistics(700, 600, 1))
+    again = ReferenceStatistics.from_statistics(statistics(700, 600, 1))
+    other = ReferenceStatistics.from_statistics(statistics(700, 600, 2))
+    assert first.digest == again.digest != other.digest
+    first.keep_factor(tmp_path)
+    (path,) = tmp_path.iterdir()
+    written = path.stat().st_mtime_ns
+    again.keep_factor(tmp_path)
+    assert path.stat().st_mtime_ns == written and torch.equal(again.factor, first.factor)
+    a = statistics(700, 600, 3)
+    assert frechet_distance(a, again) == frechet_distance(a, first)
+    path.write_bytes(b"damaged")
+    damaged = ReferenceStatistics.from_statistics(statistics(700, 600, 1))
+    damaged.keep_factor(tmp_path)
+    assert torch.equal(damaged.factor, first.factor) and path.stat().st_size > 600 * 600 * 8
+
+
 def test_errors() -> None:
     a = statistics(50, 4, 1)
     with pytest.raises(SkiptuneError, match="4 and 5 features"):
@@ -69,5 +140,11 @@ def test_errors() -> None:
         ReferenceStatistics(torch.zeros(2).double(), torch.full((2, 2), float("nan")).double())
     with pytest.raises(SkiptuneError, match="belong together"):
         ReferenceStatistics(torch.zeros(2).double(), torch.eye(3).double())
+    with pytest.raises(SkiptuneError, match="4 and 5 features"):
+        frechet_distance(fit_gaussian(features(3, 4, 1)), fit_gaussian(features(3, 5, 1)))
+    with pytest.raises(SkiptuneError, match="at least 2 images"):
+        LowRankGaussian.from_features(features(1, 4, 1))
+    with pytest.raises(SkiptuneError, match="NaN"):
+        fit_gaussian(torch.full((2, 4), float("nan")))
     with pytest.raises(SkiptuneError, match="negative eigenvalues"):
         frechet_distance(a, ReferenceStatistics(torch.zeros(4).double(), -torch.eye(4).double()))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from feature_arrays import activations
 
 from skiptune.data import load_dataset
 from skiptune.data.images import from_uint8, to_uint8
@@ -9,7 +10,20 @@ from skiptune.errors import SkiptuneError
 from skiptune.evaluation.extractors import FeatureExtractor, dataset_features, load_extractor
 from skiptune.evaluation.features import FeatureSet
 from skiptune.evaluation.frechet import frechet_distance
-from skiptune.evaluation.metrics import METRICS, Reference, block_values, compute_metrics
+from skiptune.evaluation.inception_score import inception_score
+from skiptune.evaluation.kernels import KERNELS, make_kernel
+from skiptune.evaluation.kid import kid
+from skiptune.evaluation.metrics import (
+    METRICS,
+    NEEDS,
+    Reference,
+    block_values,
+    check_metrics,
+    compute_metrics,
+    expand,
+)
+from skiptune.evaluation.mmd import cmmd, mmd
+from skiptune.evaluation.precision_recall import precision_recall
 from skiptune.evaluation.statistics import GaussianStatistics
 
 
@@ -93,3 +107,73 @@ def test_feature_sets_join_and_part() -> None:
         FeatureSet.cat([whole, one_hot_set([0], None)])
     with pytest.raises(SkiptuneError, match="length"):
         FeatureSet(torch.zeros(2, 3), torch.zeros(2, 4), torch.zeros(3))
+
+
+def feature_set(n: int, d: int, seed: int, shift: float = 0.0) -> FeatureSet:
+    features = activations(n, d, seed, shift).float()
+    return FeatureSet(features, features[:, :5], torch.zeros(n, dtype=torch.long))
+
+
+def test_every_metric_is_its_function_and_knows_its_direction() -> None:
+    real, sample = feature_set(300, 16, 1), feature_set(250, 16, 2, 0.05)
+    reference = Reference.from_features(real)
+    values = compute_metrics([*METRICS, "precision_recall"], sample, reference)
+    assert list(values) == list(METRICS)
+    x, y = sample.features, real.features
+    prc = precision_recall(x, y)
+    assert (values["precision"], values["recall"]) == (prc.precision, prc.recall)
+    assert values["kid"] == kid(x, y, subset_size=250).mean
+    assert values["is"] == inception_score(sample.logits).mean
+    assert values["cmmd"] == cmmd(x, y)
+    for name in KERNELS:
+        assert values[f"mmd_{name}"] == mmd(x, y, [make_kernel(name, y)])[0].unbiased
+    assert values["mmd"] == values["mmd_rbf_median"]
+    assert values["immd"] == pytest.approx(1000 * values["mmd_rbf_10"], rel=1e-9)
+    for name, metric in METRICS.items():
+        assert metric.compute(sample, reference) == pytest.approx(values[name], rel=1e-9)
+    far = compute_metrics(list(METRICS), feature_set(250, 16, 2, 0.5), reference)
+    for name in ("fid", "fid_inf", "kid", "mmd", "immd", "cmmd", "precision", "recall"):
+        assert (far[name] > values[name]) == METRICS[name].lower_is_better, name
+
+
+def test_what_is_missing_is_said_before_anything_is_sampled() -> None:
+    check_metrics(["fid", "precision_recall", "mmd"], {"reference_features"})
+    check_metrics(list(METRICS), set(NEEDS))
+    for name, available, message in (
+        ("precision_recall", {"labels", "logits"}, "precision needs the features of the reference"),
+        ("kid", {"logits"}, "kid needs the features of the reference"),
+        ("accuracy", {"logits"}, "accuracy needs the labels"),
+        ("is", {"labels"}, "is needs the logits"),
+        ("precisoin", set(NEEDS), "'precisoin'.*precision_recall"),
+    ):
+        with pytest.raises(SkiptuneError, match=message):
+            check_metrics(["fid", name], available)
+    assert expand(["recall", "precision_recall", "fid", "fid"]) == ["recall", "precision", "fid"]
+
+
+def test_statistics_alone_allow_fid_and_nothing_that_needs_features() -> None:
+    sample = feature_set(100, 8, 1)
+    reference = Reference(Reference.from_features(feature_set(100, 8, 2)).gaussian)
+    assert compute_metrics(["fid", "is", "fid_inf"], sample, reference)["fid"] > 0
+    for name in ("precision", "recall", "kid", "mmd", "immd", "cmmd", "mmd_energy"):
+        assert METRICS[name].needs == {"reference_features"}
+        with pytest.raises(SkiptuneError, match="features of the reference"):
+            compute_metrics([name], sample, reference)
+    silent = FeatureSet(sample.features, torch.zeros(100, 0), sample.labels)
+    for name in ("is", "accuracy"):
+        with pytest.raises(SkiptuneError, match="needs the logits"):
+            compute_metrics([name], silent, reference)
+
+
+def test_fewer_images_than_features_is_said_in_one_line_once(caplog: pytest.LogCaptureFixture) -> None:
+    sample, reference = feature_set(21, 32, 1), Reference.from_features(feature_set(30, 32, 2))
+    values = [compute_metrics(["fid"], sample, reference)["fid"] for _ in range(2)]
+    assert values[0] == values[1] > 0
+    (record,) = caplog.records
+    assert "21 images with 32 features" in record.getMessage() and "\n" not in record.getMessage()
+
+
+def test_five_metrics_of_one_pass() -> None:
+    real, sample = feature_set(300, 16, 1), feature_set(250, 16, 2)
+    values = compute_metrics(["fid", "is", "precision_recall", "kid"], sample, Reference.from_features(real))
+    assert list(values) == ["fid", "is", "precision", "recall", "kid"]

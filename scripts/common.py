@@ -131,7 +131,7 @@ def make_bench(config: dict[str, Any]) -> Iterator[Bench]:
         count = 1 if world().size > 1 or chosen.type == "cuda" else default_workers()
     if type(count) is not int:
         raise SkiptuneError(f"workers is {count!r}; give a number or auto")
-    yield Bench(RunStore(config["outputs"]), pool(count), chosen.type)
+    yield Bench(RunStore(str(config["outputs"])), pool(count), chosen.type)
 
 
 @functools.cache

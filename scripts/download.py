@@ -33,7 +33,8 @@ def catalogue() -> dict[str, OfficialFile]:
 
 @command("download")
 def main(config: dict[str, Any]) -> None:
-    folder, mirror = Path(config["checkpoints"]), config["mirror"]
+    folder = Path(str(config["checkpoints"]))
+    mirror = None if config["mirror"] is None else str(config["mirror"])
     patience = Patience(
         retries=config["retries"],
         backoff=config["backoff"],

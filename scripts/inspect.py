@@ -22,7 +22,7 @@ from typing import Any
 import yaml
 
 from skiptune.checkpoints.building.convert import convert
-from skiptune.checkpoints.building.diffusers_folder import is_diffusers_folder, report_folder
+from skiptune.checkpoints.building.diffusers_folder import is_diffusers_folder, load_port, report_folder
 from skiptune.checkpoints.building.load import Checkpoint, load_checkpoint
 from skiptune.checkpoints.building.report import report
 from skiptune.errors import SkiptuneError
@@ -46,9 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise SkiptuneError(
                 f"{options.file} is a folder without a config.json or model_index.json of diffusers"
             )
-        if options.convert:
-            raise SkiptuneError(f"{options.file} is a diffusers folder, which needs no conversion")
         print("\n".join(report_folder(options.file)))
+        if options.convert:
+            write_converted(load_port(options.file), options, "imagenet64")
         return
     models = official_models()
     known = {name: model["denoiser"] for name, model in models.items()}
@@ -64,11 +64,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if same:
         print(f"same network as in configs/model: {', '.join(same)}")
     if options.convert:
-        sha256 = convert(checkpoint, options.convert)
-        settings = options.convert.with_suffix(".yaml")
-        dataset = models[same[0]]["dataset"] if same else "unknown"
-        write_atomic(settings, model_yaml(checkpoint, options, sha256, dataset))
-        print(f"written: {options.convert} (sha256 {sha256}) and {settings}")
+        write_converted(checkpoint, options, models[same[0]]["dataset"] if same else "unknown")
+
+
+def write_converted(checkpoint: Checkpoint, options: argparse.Namespace, dataset: str) -> None:
+    """The safetensors file and its model configuration."""
+    sha256 = convert(checkpoint, options.convert)
+    settings = options.convert.with_suffix(".yaml")
+    write_atomic(settings, model_yaml(checkpoint, options, sha256, dataset))
+    print(f"written: {options.convert} (sha256 {sha256}) and {settings}")
 
 
 def official_models() -> dict[str, dict[str, Any]]:
@@ -115,6 +119,6 @@ def model_yaml(checkpoint: Checkpoint, options: argparse.Namespace, sha256: str,
 if __name__ == "__main__":
     try:
         main()
-    except SkiptuneError as error:
+    except (SkiptuneError, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         raise SystemExit(USER_ERROR) from None

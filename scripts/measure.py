@@ -27,7 +27,7 @@ def main(config: dict[str, Any]) -> None:
     model = config["model"]
     with make_bench(config) as bench:
         settings = SamplingSettings(
-            model=resolve_model(model, Path(config["checkpoints"])),
+            model=resolve_model(model, Path(str(config["checkpoints"]))),
             sampler=config["sampler"],
             intervention=config["intervention"],
             features=config["features"]["name"],
@@ -48,7 +48,7 @@ def main(config: dict[str, Any]) -> None:
         identity = bench.store.open(bench.identity(measurement)).id
         tracker = None
         if world().is_main:
-            tracker = open_tracker(config["tracker"], identity, config, Path(config["outputs"]))
+            tracker = open_tracker(config["tracker"], identity, config, Path(str(config["outputs"])))
         bench.label = f"{model['name']} {config['sampler']['name']}"
         (result,) = bench.measure([measurement])
         floor = bench.floor(measurement) if "fid" in measurement.metrics else None

@@ -30,19 +30,21 @@ from skiptune.runtime.store import run_id
 def main(config: dict[str, Any]) -> None:
     table = parse_table(config["table"], "table")
     with make_bench(config) as bench:
-        scale = parse_scale(config["scale"], config["samplers"], Path(config["checkpoints"]), bench.device)
+        scale = parse_scale(
+            config["scale"], config["samplers"], Path(str(config["checkpoints"])), bench.device
+        )
         if config["dry_run"]:
             if world().is_main:
                 print(dry_run(table, scale))
             return
-        results = Path(config["results"])
+        results = Path(str(config["results"]))
         folder = table_folder(results, scale.name, table.paper)
         tracker = None
         if world().is_main:
             # Whatever is wrong with these is said before hours of work, not after them.
             check_writable(folder)
             identity = run_id({"table": config["table"], "scale": config["scale"]})
-            tracker = open_tracker(config["tracker"], identity, config, Path(config["outputs"]))
+            tracker = open_tracker(config["tracker"], identity, config, Path(str(config["outputs"])))
         result = get_experiment(table.experiment)(table, scale, bench, results)
     if tracker is None:
         return

@@ -38,7 +38,7 @@ def train_denoiser(config: dict[str, Any], training: dict[str, Any]) -> None:
         name=model["name"], denoiser=model["denoiser"], dataset=model["dataset"], **training
     )
     identity = run_id(dataclasses.asdict(settings))
-    folder = Path(config["outputs"]) / "training" / f"{settings.name}-{identity[:8]}"
+    folder = Path(str(config["outputs"])) / "training" / f"{settings.name}-{identity[:8]}"
     started_at = commit()
     tracker = open_tracker(config["tracker"], identity, dataclasses.asdict(settings), folder)
     before = saved_steps(folder / "checkpoint.safetensors") * settings.batch

@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from skiptune.checkpoints.building.diffusers_folder import is_diffusers_folder, load_diffusers
 from skiptune.checkpoints.building.load import load_official
 from skiptune.checkpoints.desk import DESK_FOLDER, load_desk_denoiser
+from skiptune.checkpoints.fetching.hub import folder_digest
 from skiptune.denoisers import Denoiser
 from skiptune.errors import SkiptuneError
 from skiptune.runtime.files import canonical_json, digest, file_digest
 
-KINDS = ("desk", "official")
+KINDS = ("desk", "official", "diffusers")
 
 
 @dataclass(frozen=True)
@@ -22,9 +24,11 @@ class ModelRef:
     """A model that is there: what a run is named by (``identity``) and where its file lies.
 
     Attributes:
-        kind: ``desk`` (shipped) or ``official`` (a file of any official format, or converted from one).
-        description: of the denoiser as canonical JSON, so that the value is hashable.
-        sha256: of the weights' file.
+        kind: ``desk`` (shipped), ``official`` (a file of any official format, or converted from one) or
+            ``diffusers`` (a folder of that library).
+        description: of the denoiser as canonical JSON, so that the value is hashable; for a folder, which
+            describes itself, further arguments of ``load_diffusers``.
+        sha256: of the weights' file; of a folder, of the names and contents of all its files.
         autoencoder_path, autoencoder_sha256: the second file of a latent model that needs one.
     """
 
@@ -60,6 +64,9 @@ def resolve_model(model: Mapping[str, Any], checkpoints: Path) -> ModelRef:
         return ModelRef(name, kind, description, path, sha256)
     path = checkpoints / model["file"]
     url = model.get("url")
+    if kind == "diffusers":
+        sha256 = verified_folder(path, name, where(url), model.get("sha256"))
+        return ModelRef(name, kind, description, path, sha256)
     command = f", or with: python scripts/download.py {name}" if url and "://" in url else ""
     sha256 = verified(path, name, where(url) + command, model.get("sha256"))
     if not model.get("autoencoder_file"):
@@ -89,6 +96,18 @@ def verified(path: Path, name: str, hint: str, expected: str | None) -> str:
     return sha256
 
 
+def verified_folder(path: Path, name: str, hint: str, expected: str | None) -> str:
+    """As ``verified``, of a folder of diffusers."""
+    if not is_diffusers_folder(path):
+        raise SkiptuneError(f"diffusers folder {path} of model {name} is missing; {hint}")
+    sha256, _ = folder_digest(path)
+    if expected and sha256 != expected:
+        raise SkiptuneError(
+            f"{path} has sha256 {sha256[:12]}, expected {expected[:12]}: it is damaged; get it again"
+        )
+    return sha256
+
+
 def load_model(model: ModelRef) -> Denoiser:
     """The network in evaluation mode on the CPU.
 
@@ -97,6 +116,8 @@ def load_model(model: ModelRef) -> Denoiser:
     """
     if model.kind == "official":
         return load_official(model.path, json.loads(model.description), model.autoencoder_path)
+    if model.kind == "diffusers":
+        return load_diffusers(model.path, **json.loads(model.description))
     loaded = load_desk_denoiser(model.name, model.path.parent)
     if loaded.sha256 != model.sha256:
         raise SkiptuneError(f"{model.path} changed while the run was going on; start again")

@@ -22,6 +22,7 @@ from skiptune.errors import SkiptuneError
 AS_STORED = ("EDM2Precond",)
 FILLS = ("normal_", "uniform_", "mul")  # a number times a tensor is also "mul"
 NAMED = 3
+MOST_TENSORS = 5_000  # the largest official network has fewer than 2,000
 
 
 def network_class(description: Mapping[str, Any]) -> Any:
@@ -37,8 +38,16 @@ class WithoutValues(TorchFunctionMode):
     compiler, for seconds, as soon as a tensor is filled or scaled.
     """
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.left = MOST_TENSORS
+
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if func is torch.empty:
+            self.left -= 1
+            if self.left < 0:
+                raise SkiptuneError(f"its arguments ask for more than {MOST_TENSORS} tensors of parameters")
         target = kwargs["tensor"] if "tensor" in kwargs else args[0] if args else None
         if (
             isinstance(target, Tensor)
@@ -85,13 +94,16 @@ def adopt(module: nn.Module, state: State, as_stored: bool) -> None:
     Raises:
         SkiptuneError: they are not exactly those of the module.
     """
-    expected = {name: tuple(value.shape) for name, value in module.state_dict().items()}
+    own = module.state_dict()
+    expected = {name: tuple(value.shape) for name, value in own.items()}
     if line := difference(expected, {name: tuple(value.shape) for name, value in state.items()}):
         raise SkiptuneError(f"its parameters do not fit {type(module).__name__}: {line}")
     adopted = {}
     with OwnMemory() as memory:
         for name in expected:
             value = state.pop(name).detach()
+            if value.is_complex() or value.is_floating_point() != own[name].is_floating_point():
+                raise SkiptuneError(f"its {name} is {value.dtype}, a network has {own[name].dtype} there")
             if value.is_floating_point() and value.dtype != torch.float32 and not as_stored:
                 value = value.to(torch.float32)
             elif value.data_ptr() % value.element_size():  # pickles put numbers where they must not lie

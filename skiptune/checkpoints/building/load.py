@@ -20,6 +20,8 @@ from skiptune.denoisers.autoencoders import autoencoder_state
 from skiptune.denoisers.denoiser import Denoiser
 from skiptune.errors import SkiptuneError
 
+# What arguments or tensors of a file may lead to that no official file has.
+MISFITS = (TypeError, ValueError, RuntimeError, ArithmeticError, LookupError, AttributeError, AssertionError)
 HEADER = "denoiser"  # where a safetensors file of ours says how the network is built
 PREFIX = "autoencoder."  # of the autoencoder's names in such a file
 
@@ -80,6 +82,9 @@ def load_checkpoint(
     except SkiptuneError as error:
         text = str(error)
         raise error if str(path) in text else SkiptuneError(f"{path}: {text}") from error
+    except MISFITS as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        raise SkiptuneError(f"{path} does not describe a network that can be built ({reason})") from error
     return Checkpoint(denoiser, found.family, chosen, assumed, found.left_out)
 
 
@@ -128,7 +133,9 @@ def describe(
         return dict(given), ()
     chosen, assumed = found.description, found.assumed
     if chosen is None:
-        chosen = next((dict(one) for one in known if fits(found, one)), None)
+        candidates = [dict(one) for one in known if fits(found, one)]
+        if candidates:
+            chosen, assumed = candidates[0], like_known(candidates)
     if chosen is None:
         inferred = infer(found.family, network_shapes(found))
         chosen, assumed = inferred.description, inferred.assumed
@@ -139,6 +146,13 @@ def describe(
     if not found.autoencoder:
         chosen = {key: value for key, value in chosen.items() if key != "autoencoder"}
     return chosen, assumed
+
+
+def like_known(candidates: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """What it means that shapes alone chose the first of these descriptions."""
+    said = "all that shapes do not tell (noise levels, heads, guidance), as for the known model that they fit"
+    more = len(candidates) - 1
+    return (said + (f"; {more} more of the known ones fit as well, see --model" if more else ""),)
 
 
 def network_shapes(found: Contents) -> dict[str, tuple[int, ...]]:

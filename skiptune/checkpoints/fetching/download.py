@@ -41,6 +41,8 @@ def download(
     """
     target = folder / official.file
     if official.hub is not None:
+        if mirror is not None and not _is_folder(mirror):
+            raise SkiptuneError(f"{official.name} comes from the hub: its mirror is a folder, or HF_ENDPOINT")
         return download_folder(official, target, Path(mirror) if _is_folder(mirror) else None)
     if target.exists():
         if not target.is_file():
@@ -95,6 +97,8 @@ def verify(official: OfficialFile, path: Path, target: Path, advice: str) -> tup
         return sha256, "(md5 as published)"
     record = Record.read(target)
     if record is None:
+        if official.size is None and official.about and size < official.about / 2:
+            raise SkiptuneError(f"{target} has {size} bytes, about {official.about} were expected: {advice}")
         return sha256, f"{FIRST_USE}: the source publishes no checksum"
     if record.sha256 != sha256:
         raise SkiptuneError(

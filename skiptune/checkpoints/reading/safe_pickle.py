@@ -103,10 +103,10 @@ def allow_list(context: Context) -> dict[tuple[str, str], Any]:
         allow(module, "set", partial(_set, budget))
         allow(module, "bytes", lambda: memoryview(b""))  # as protocol 2 writes an empty one
     allow("_codecs", "encode", partial(_encode, budget))
-    allow_class("dnnlib.util", "EasyDict", dict)
+    allow_class("dnnlib.util", "EasyDict", lambda: {})
     allow("torch_utils.persistence", "_reconstruct_persistent_obj", persistence.reconstruct)
     for name in MODULES:
-        allow_class("torch.nn.modules.container", name, partial(ModuleRecord, name))
+        allow_class("torch.nn.modules.container", name, partial(_module, name))
     for module, name in MERE_NAMES:
         allow(module, name)
 
@@ -131,6 +131,10 @@ def allow_list(context: Context) -> dict[tuple[str, str], Any]:
 def printable(text: str) -> str:
     """The text, safe for one line of a terminal."""
     return text if text.isprintable() else ascii(text)
+
+
+def _module(class_name: str) -> ModuleRecord:
+    return ModuleRecord(class_name)
 
 
 def _ordered_dict(budget: Budget, pairs: Any = ()) -> OrderedDict[Any, Any]:
@@ -167,6 +171,7 @@ def _parameter(data: Any, *details: Any) -> Tensor:
 def _nested_storage(context: Context, data: Any) -> Storage:
     if not isinstance(data, memoryview) or context.depth >= DEEPEST_NESTING:
         raise Refused("has storage bytes nested in a way that no official file has")
+    context.budget.spend(copied=len(data))  # the same bytes are not read again and again
     context.depth += 1
     storage = context.nested(data, context)
     context.depth -= 1

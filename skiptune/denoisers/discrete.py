@@ -32,7 +32,8 @@ class DiscreteDenoiser(Denoiser):
         prediction: ``epsilon``, or ``v = sqrt(abar) n - sqrt(1 - abar) x0`` (Salimans & Ho 2022).
         embedding: turns the one-hot condition into tokens ``[N, T, D]``, which are then handed to the network
             as ``context``.
-        first_time: what the network is told at the first level; U-ViT counts its times from 1.
+        first_time, time_scale: the network is told ``time_scale (t + first_time)``. U-ViT-H counts its times
+            from 1; U-ViT-L is told 999 times a continuous time, of which the levels are fine steps.
 
     Raises:
         SkiptuneError: an unknown prediction, or a schedule that does not fall inside (0, 1).
@@ -47,6 +48,7 @@ class DiscreteDenoiser(Denoiser):
         prediction: str = "epsilon",
         embedding: nn.Module | None = None,
         first_time: int = 0,
+        time_scale: float = 1.0,
     ):
         alphas = alphas_cumprod.to("cpu", torch.float64)
         falls = bool((alphas[1:] < alphas[:-1]).all()) and bool((alphas > 0).all() and (alphas < 1).all())
@@ -58,7 +60,7 @@ class DiscreteDenoiser(Denoiser):
         super().__init__(image_shape, num_classes, float(sigmas[0]), float(sigmas[-1]))
         # Plain values, not buffers: they are settings, and must survive .half() and the meta device.
         self.alphas_cumprod, self.sigmas = alphas, sigmas
-        self.prediction, self.first_time = prediction, first_time
+        self.prediction, self.first_time, self.time_scale = prediction, first_time, time_scale
         self.model = model
         self.embedding = embedding
 
@@ -79,7 +81,8 @@ class DiscreteDenoiser(Denoiser):
     def denoise(self, x: Tensor, sigma: Tensor, condition: Tensor | None, **options: Tensor | None) -> Tensor:
         scale = 1 / (1 + sigma**2).sqrt()
         count = x.shape[0]
-        time = (self.time(sigma) + self.first_time).to(torch.float32).flatten().expand(count)
+        told = self.time_scale * (self.time(sigma) + self.first_time)
+        time = told.to(torch.float32).flatten().expand(count)
         if condition is not None:
             condition = condition.expand(count, -1)
         if self.embedding is not None and condition is not None:

@@ -36,6 +36,7 @@ def discrete(
     prediction: str = "epsilon",
     class_tokens: int = 0,
     first_time: int = 0,
+    time_scale: float = 1.0,
 ) -> DiscreteDenoiser:
     """A discrete-time denoiser from plain values.
 
@@ -43,21 +44,23 @@ def discrete(
         network: ``{"class": a name in NETWORKS, "kwargs": ...}``.
         schedule: arguments of ``alphas``.
         class_tokens: width of the class tokens of a cross-attending network, 0 for none.
-        first_time: what the network is told at the first level (U-ViT: 1).
+        first_time, time_scale: what the network is told of a time, see ``DiscreteDenoiser``.
     """
     channels, height, width = image_shape
     embedding = ClassEmbedding(num_classes, class_tokens) if class_tokens else None
     model = _made(NETWORKS, network, "network")
     levels = alphas(**schedule)
     shape = (channels, height, width)
-    return DiscreteDenoiser(model, shape, levels, num_classes, prediction, embedding, first_time)
+    return DiscreteDenoiser(
+        model, shape, levels, num_classes, prediction, embedding, first_time, time_scale
+    )
 
 
 def alphas(kind: str, beta_start: float, beta_end: float, num_timesteps: int = 1000) -> Tensor:
     """``abar_t`` ``[T]`` float64 on the CPU: ``vp_alphas``, or ``continuous``.
 
     ``continuous`` is the VP SDE (Song et al. 2021), ``abar(t) = exp(-integral of beta)`` with beta linear in
-    t from ``beta_start`` to ``beta_end``, at ``t = 1/T .. 1``; a network told ``T t`` has first time 1.
+    t from ``beta_start`` to ``beta_end``, at ``t = 1/T .. 1``; the first time is then 1.
     """
     if kind != "continuous":
         return vp_alphas(kind, beta_start, beta_end, num_timesteps)

@@ -199,7 +199,7 @@ REFUSED = {
     ),
     "storages without end": (
         whole(nested(whole(nested(whole(nested(legacy_storage())))))),
-        "nested in a way",
+        "again and again",
     ),
     "bytes in place of a storage": (whole(nested(whole(pickle.NONE))), "something else"),
     "record of version 7": (snapshot(record(version=number(7))), "version"),

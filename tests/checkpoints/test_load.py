@@ -75,7 +75,9 @@ class TestDescription:
         for known in ([wider], [DESCRIPTIONS["U-ViT"], wider]):
             assert load_checkpoint(path, known=known).assumed == guessed.assumed
         found = load_checkpoint(path, known=[wider, small])
-        assert found.description == small and found.assumed == ()
+        assert found.description == small and "as for the known model that they fit" in found.assumed[0]
+        (assumed,) = load_checkpoint(path, known=[small, changed(small, prediction="v")]).assumed
+        assert "1 more of the known ones fit as well" in assumed
 
     def test_guidance_is_a_choice_and_not_a_property_of_the_file(self, tmp_path: Path) -> None:
         path, *_ = write("latent diffusion", tmp_path)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from hostile import call, dict_of, list_of, name, number, text, whole
 
-from skiptune.checkpoints.reading.pickle_machine import Global
+from skiptune.checkpoints.reading.pickle_machine import Global, Refused
 from skiptune.checkpoints.reading.read import read_bytes, read_checkpoint
 from skiptune.errors import SkiptuneError
 
@@ -132,3 +132,14 @@ def test_no_file(tmp_path):
     for path in (tmp_path, tmp_path / "pipe"):
         with pytest.raises(SkiptuneError, match="no regular file"):
             read_checkpoint(path)
+
+
+@pytest.mark.parametrize("made", ["dnnlib.util.EasyDict", "torch.nn.modules.container.ModuleDict"])
+def test_nothing_that_a_file_says_reaches_a_constructor(made):
+    """A dict made of pairs would hash their keys, nested without end, outside of all counting."""
+    deep = pickle.EMPTY_TUPLE + pickle.TUPLE1 * 100_000
+    doubled = pickle.EMPTY_TUPLE + (pickle.DUP + pickle.TUPLE2) * 60
+    for key in (deep, doubled, number(5)):
+        pairs = pickle.MARK + key + pickle.NONE + pickle.TUPLE2 + pickle.LIST
+        with pytest.raises(Refused, match="damaged pickle"):
+            load(whole(name(made) + pickle.MARK + pairs + pickle.TUPLE + pickle.NEWOBJ))

@@ -88,7 +88,7 @@ def test_an_official_network_is_recognised_by_its_configuration(server: Server, 
     state = official_state(model["denoiser"])
     torch.save(state, tmp_path / "cifar.ckpt")
     out = text(tmp_path, server, "cifar.ckpt")
-    assert "parameters: 35,746,307 in float32" in out and "assumed" not in out
+    assert "parameters: 35,746,307 in float32" in out and "as for the known model that they fit" in out
     assert "same network as in configs/model: ddim_cifar10" in out
     done = server.run(tmp_path, "inspect.py", "cifar.ckpt", "--model", "ddim_celeba")
     assert (

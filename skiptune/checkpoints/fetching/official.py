@@ -16,6 +16,7 @@ MAGIC = {
     "npz": (b"PK",),
     "zip": (b"PK",),
     "diffusers": (),
+    "safetensors": (),  # begins with the length of its header
 }
 
 

@@ -93,7 +93,7 @@ def extractor_digest(
     if network is None:
         return desk_weights(name, DESK_FOLDER if folder is None else folder)[1]
     path, expected = _file(network, folder, weights, sha256)
-    return verified_weights(name, path, network.weights.entry, expected)
+    return verified_weights(f"extractor '{name}'", path, network.weights.entry, expected)
 
 
 def dataset_features(

@@ -56,7 +56,7 @@ class FeatureExtractor:
 
 
 def check_uint8(images: Tensor, shape: tuple[int, int, int] | None, who: str) -> None:
-    """Raises SkiptuneError unless the images are uint8 [N >= 1, *shape], or RGB of any size for shape None."""
+    """Raises SkiptuneError unless images are uint8 [N >= 1, *shape], or RGB of any size for shape None."""
     given = tuple(images.shape[1:])
     fits = given == shape if shape else len(given) == 3 and given[0] == 3 and min(given) > 0
     if images.dtype != torch.uint8 or not fits or len(images) == 0:

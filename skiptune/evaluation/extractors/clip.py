@@ -25,11 +25,13 @@ EXTRA = "[image-metrics]"
 class ClipImageTower(PretrainedNetwork):
     """Normalised image embeddings, no logits (K = 0), of the open_clip model `architecture`.
 
-    As CMMD: largest centred square, Pillow's bicubic (antialiased, uint8) to the model's size, CLIP's mean and
-    deviation.
+    As CMMD: largest centred square, Pillow's bicubic (antialiased, uint8) to the model's size, CLIP's mean
+    and deviation.
     """
 
     architecture: ClassVar[str]
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, state: Mapping[str, Tensor]) -> None:
         super().__init__(state)

@@ -4,8 +4,8 @@ The weights, the layers and the resize (TensorFlow 1's bilinear) are torch-fidel
 out the last bias, as its Inception score does. clean-fid's protocol is the same network behind its own resize
 (Parmar et al., arXiv 2104.11222): Pillow's antialiased bicubic on floats, without rounding to uint8.
 
-NVIDIA's files are refused: its pickle carries the network as code and its .pt is TorchScript, and nothing in a
-file is executed here. torch-fidelity's port holds the same weights of 2015.
+NVIDIA's files are refused: its pickle carries the network as code and its .pt is TorchScript, and nothing in
+a file is executed here. torch-fidelity's port holds the same weights of 2015.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from skiptune.evaluation.extractors.pretrained import OfficialWeights, Pretraine
 
 SIZE = 299
 NVIDIA_REFUSED = (
-    "NVIDIA's Inception files carry code (a pickled network, TorchScript) and are refused: use the same weights "
-    "in torch-fidelity's port, features=inception_v3"
+    "NVIDIA's Inception files carry code (a pickled network, TorchScript) and are refused: use the same "
+    "weights in torch-fidelity's port, features=inception_v3"
 )
 STAGES = (
     *("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "MaxPool_1", "Conv2d_3b_1x1", "Conv2d_4a_3x3"),
@@ -43,13 +43,14 @@ class InceptionV3(PretrainedNetwork):
         "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
     )
     hint = NVIDIA_REFUSED
+    classes: Tensor
 
     def __init__(self, state: Mapping[str, Tensor]) -> None:
         super().__init__(state)
         fidelity = library("torch_fidelity.feature_extractor_inceptionv3", "torch-fidelity")
         resizing = library("torch_fidelity.interpolate_compat_tensorflow", "torch-fidelity")
         self._tensorflow_resize: Any = resizing.interpolate_bilinear_2d_like_tensorflow1x
-        # Its constructor unpickles a file: it gets one that was written here from tensors that are read safely.
+        # Its constructor unpickles a file: it gets one written here, of tensors that were read safely.
         file = io.BytesIO()
         torch.save(dict(state), file)
         file.seek(0)
@@ -84,7 +85,7 @@ class CleanInceptionV3(InceptionV3):
 
 
 def clean_resize(images: Tensor, size: int = SIZE) -> Tensor:
-    """uint8 [N, C, H, W] to float32 [N, C, size, size] in [0, 255] on the CPU, bit for bit as clean-fid does."""
+    """uint8 [N, C, H, W] to float32 [N, C, size, size] in [0, 255] on the CPU, clean-fid's bit for bit."""
     channels = images.cpu().flatten(0, 1).numpy().astype(np.float32)
     resized = [
         np.asarray(Image.fromarray(channel).resize((size, size), Image.Resampling.BICUBIC))

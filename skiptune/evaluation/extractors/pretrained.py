@@ -78,14 +78,14 @@ def load_pretrained(
     micro_batch: int | None,
 ) -> PretrainedExtractor:
     """The extractor from a file with that sha256. Raises SkiptuneError, also if a package is missing."""
-    digest = verified_weights(name, path, network.weights.entry, sha256)
+    digest = verified_weights(f"extractor '{name}'", path, network.weights.entry, sha256)
     built = network(read_state(path, network.hint))
     if micro_batch is None:  # measured: larger batches gain nothing on a CPU and fill up small sets
         micro_batch = 16 if torch.device(device).type == "cpu" else 64
     return PretrainedExtractor(built, name, digest, None, micro_batch, device)
 
 
-def verified_weights(name: str, path: Path, entry: str, expected: str | None) -> str:
+def verified_weights(what: str, path: Path, entry: str, expected: str | None) -> str:
     """The sha256 of a file of weights.
 
     Raises:
@@ -93,14 +93,15 @@ def verified_weights(name: str, path: Path, entry: str, expected: str | None) ->
     """
     if not path.is_file():
         raise SkiptuneError(
-            f"no extractor '{name}': its weights {path} are missing, get them with: python scripts/download.py {entry}"
+            f"no {what}: its weights {path} are missing, get them with: python scripts/download.py {entry}"
         )
     record = Record.read(path) if expected is None else None
     wanted = record.sha256 if record else expected
     digest = file_digest(path)
     if wanted and not digest.startswith(wanted):
         raise SkiptuneError(
-            f"{path} has sha256 {digest[:12]}, expected {wanted[:12]}: it is damaged or another file; get it again"
+            f"{path} has sha256 {digest[:12]}, expected {wanted[:12]}: it is damaged or another file, "
+            "get it again"
         )
     return digest
 

@@ -18,7 +18,8 @@ from skiptune.evaluation.extractors.pretrained import (
 class ResNet101(PretrainedNetwork):
     """2048 pooled features and 1000 logits, behind torchvision's documented transform of these weights.
 
-    That is: shorter side to 256 (bilinear, antialiased, uint8), centre crop 224, ImageNet's mean and deviation.
+    That is: shorter side to 256 (bilinear, antialiased, uint8), centre crop 224, ImageNet's mean and
+    deviation.
     """
 
     weights = OfficialWeights("resnet101-63fe2227.pth", "resnet101", "63fe2227")
@@ -29,7 +30,8 @@ class ResNet101(PretrainedNetwork):
         network: nn.Module = models.resnet101(weights=None)
         load_into(network, state, self.hint)
         nodes = {"flatten": "features", "fc": "logits"}
-        self.network: nn.Module = models.feature_extraction.create_feature_extractor(network.eval(), nodes)
+        surgery = library("torchvision.models.feature_extraction", "torchvision")
+        self.network: nn.Module = surgery.create_feature_extractor(network.eval(), nodes)
         self._transform: Any = models.ResNet101_Weights.IMAGENET1K_V1.transforms()
 
     def preprocess(self, images: Tensor) -> Tensor:

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from skiptune.errors import SkiptuneError
-from skiptune.evaluation.blocks import check_features
+from skiptune.evaluation.blocks import blocks, check_features, upper_pairs
 
 SUBSETS, SUBSET_SIZE, SEED = 100, 1000, 2020
+_BLOCK = 256
 
 
 @dataclass(frozen=True)
@@ -51,15 +52,20 @@ def kid(
             features[torch.from_numpy(random.choice(len(features), subset_size, replace=False))].double()
             for features in (generated, real)
         )
-        values.append(_unbiased(_kernel(x, x), _kernel(x, y), _kernel(y, y)))
+        within = (_within(x) + _within(y)) / (subset_size * (subset_size - 1))
+        values.append(within - 2 * float(_kernel(x, y).mean()))
     return KID(float(np.mean(values)), float(np.std(values)))
 
 
 def _kernel(x: Tensor, y: Tensor) -> Tensor:
-    return (x @ y.T / x.shape[1] + 1) ** 3
+    products = (x @ y.T).div_(x.shape[1]).add_(1)
+    return products * products * products
 
 
-def _unbiased(xx: Tensor, xy: Tensor, yy: Tensor) -> float:
-    n = len(xx)
-    within = xx.sum() - xx.trace() + yy.sum() - yy.trace()
-    return float(within / (n * (n - 1)) - 2 * xy.mean())
+def _within(x: Tensor) -> float:
+    """Sum of the kernel over all pairs of different rows, from the upper blocks of the symmetric matrix."""
+    total = 0.0
+    for a, b in upper_pairs(blocks(len(x), _BLOCK)):
+        values = _kernel(x[a], x[b])
+        total += float(values.sum() - values.trace()) if a is b else 2 * float(values.sum())
+    return total

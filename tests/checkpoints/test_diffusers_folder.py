@@ -180,7 +180,11 @@ def test_mistakes_are_named(pipeline: tuple[Path, Any]) -> None:
     save_scheduler(folder)
     edit(folder / "vae/config.json", _class_name="AsymmetricAutoencoderKL")
     not_loaded(folder, "holds a AsymmetricAutoencoderKL, no autoencoder of diffusers that is known")
-    edit(folder / "unet/config.json", sample_size=None)
+    edit(folder / "unet/config.json", in_channels=9)
+    not_loaded(folder, "unet makes 4 channels of 9: it is given more than an image")
+    edit(folder / "unet/config.json", in_channels="four")
+    not_loaded(folder, "cannot build|cannot be built")
+    edit(folder / "unet/config.json", in_channels=4, sample_size=None)
     not_loaded(folder, "its sample_size is None")
 
 

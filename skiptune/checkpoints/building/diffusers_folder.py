@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from skiptune.checkpoints.building.diffusers_parts import (
     stored_shapes,
     stored_state,
 )
-from skiptune.checkpoints.building.load import Checkpoint
+from skiptune.checkpoints.building.load import MISFITS, Checkpoint
 from skiptune.checkpoints.building.report import count, sites_table
 from skiptune.denoisers.denoiser import Denoiser
 from skiptune.denoisers.diffusers_consistency import consistency_description, official_state
@@ -89,33 +91,44 @@ def load_diffusers(folder: Path | str, as_stored: bool = False) -> Denoiser:
         return load_port(folder).denoiser
     if not (folder / SCHEDULER).is_file():
         raise SkiptuneError(f"{folder} has no {SCHEDULER}, which tells the noise: give a pipeline's folder")
+    with named(folder):
+        denoiser: Denoiser = discrete(folder, as_stored)
+        if (folder / AUTOENCODER / "config.json").is_file():
+            denoiser = latent(denoiser, folder / AUTOENCODER)
+    return denoiser.eval().requires_grad_(False)
+
+
+@contextlib.contextmanager
+def named(folder: Path) -> Iterator[None]:
+    """Every error inside is one line that names the folder."""
+    try:
+        yield
+    except SkiptuneError as error:
+        text = str(error)
+        raise error if str(folder) in text else SkiptuneError(f"{folder}: {text}") from error
+    except MISFITS as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        raise SkiptuneError(f"{folder} does not describe a network that can be built ({reason})") from error
+
+
+def discrete(folder: Path, as_stored: bool) -> DiscreteDenoiser:
+    """The U-Net of a pipeline at the noise levels of its scheduler."""
     inner = inner_folder(folder)
     config, scheduler = read_json(inner / "config.json"), read_json(folder / SCHEDULER)
     prediction = scheduler.get("prediction_type", "epsilon")
     if prediction not in PREDICTIONS:
         raise SkiptuneError(f"{folder} predicts {prediction}; known are {', '.join(PREDICTIONS)}")
-    channels = config["in_channels"]
     unet = empty_model(config, inner, UNETS)
+    channels = config["in_channels"]
     if config["out_channels"] not in (channels, 2 * channels):
         raise SkiptuneError(
             f"{inner} makes {config['out_channels']} channels of {channels}: it is given more than an image"
         )
-    try:
-        adopt(unet, stored_state(inner), as_stored)
-        network = DiffusersNetwork(unet)
-        denoiser: Denoiser = DiscreteDenoiser(
-            network,
-            (channels, *height_and_width(config)),
-            alphas_cumprod(scheduler),
-            network.num_classes,
-            PREDICTIONS[prediction],
-        )
-        if (folder / AUTOENCODER / "config.json").is_file():
-            denoiser = latent(denoiser, folder / AUTOENCODER)
-    except SkiptuneError as error:
-        text = str(error)
-        raise error if str(folder) in text else SkiptuneError(f"{folder}: {text}") from error
-    return denoiser.eval().requires_grad_(False)
+    adopt(unet, stored_state(inner), as_stored)
+    network = DiffusersNetwork(unet)
+    shape = (channels, *height_and_width(config))
+    levels = alphas_cumprod(scheduler)
+    return DiscreteDenoiser(network, shape, levels, network.num_classes, PREDICTIONS[prediction])
 
 
 def latent(denoiser: Denoiser, folder: Path) -> LatentDenoiser:
@@ -183,12 +196,10 @@ def load_port(folder: Path) -> Checkpoint:
     """
     if not is_port(folder):
         raise SkiptuneError(f"{folder} is no consistency model of diffusers, so there is nothing to convert")
-    config, inner = read_json(folder / UNET / "config.json"), folder / UNET
-    try:
+    inner = folder / UNET
+    with named(folder):
+        config = read_json(inner / "config.json")
         description = consistency_description(config, read_json(folder / SCHEDULER))
         state = official_state(stored_state(inner), config)
         denoiser = assemble(description, {f"model.{name}": value for name, value in state.items()}, {})
-    except SkiptuneError as error:
-        text = str(error)
-        raise error if str(folder) in text else SkiptuneError(f"{folder}: {text}") from error
     return Checkpoint(denoiser, "guided diffusion", description)

@@ -145,7 +145,9 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
 
 def test_unknown_kind_is_refused(tmp_path: Path) -> None:
     refused(
-        {**OFFICIAL, "kind": "state_dict"}, tmp_path, "of kind 'state_dict'; choose one of desk, official, diffusers"
+        {**OFFICIAL, "kind": "state_dict"},
+        tmp_path,
+        "of kind 'state_dict'; choose one of desk, official, diffusers",
     )
 
 

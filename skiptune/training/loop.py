@@ -28,7 +28,7 @@ from skiptune.training.checkpoint import (
     save_state,
     write_log,
 )
-from skiptune.training.losses import EDMLoss
+from skiptune.training.losses import make_loss
 from skiptune.training.parallel import average_over_workers, other_workers, process_group
 from skiptune.training.settings import DenoiserTraining
 
@@ -90,7 +90,7 @@ def _steps(
     average = {name: p.detach().clone() for name, p in parameters.items()}
     # Dropout draws from it. Workers start it alike and use it alike, so one state is the state of all.
     dropout = torch.cuda.default_generators[rank] if device.type == "cuda" else torch.default_generator
-    loss_function = EDMLoss(**settings.loss)
+    loss_function = make_loss(settings.loss)
     dataset = load_dataset(settings.dataset)
 
     log, checkpoint = folder / "loss.jsonl", folder / "checkpoint.safetensors"

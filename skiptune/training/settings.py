@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from skiptune.errors import SkiptuneError
-from skiptune.training.losses import EDMLoss
+from skiptune.training.losses import make_loss
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class DenoiserTraining:
             ``decay_images``.
         ema_halflife: half-life of the averaged weights in images, at most 5% of the images seen (EDM's
             ramp-up).
-        loss: arguments of ``EDMLoss``.
+        loss: ``{"name": a key of LOSSES, its arguments}``.
         workers: data-parallel processes, each with one thread on the CPU.
         precision: ``fp32``, or ``bf16`` for autocast with fp32 weights.
         compile: compile the network (about 1.4 times faster on a CPU, needs a C++ compiler).
@@ -44,7 +44,7 @@ class DenoiserTraining:
     warmup_images: int = 20_000
     decay_images: int = 500_000
     ema_halflife: int = 50_000
-    loss: dict[str, float] = field(default_factory=dict)
+    loss: dict[str, Any] = field(default_factory=lambda: {"name": "edm"})
     seed: int = 0
     workers: int = 2
     precision: str = "fp32"
@@ -72,10 +72,7 @@ class DenoiserTraining:
                 f"checkpoint_every {self.checkpoint_every} is no multiple of log_every {self.log_every}; "
                 "choose one, so that a resumed log has no half averages"
             )
-        try:
-            EDMLoss(**self.loss)
-        except TypeError as error:
-            raise SkiptuneError(f"loss {self.loss} does not fit: {error}") from error
+        make_loss(self.loss)
 
     @property
     def steps(self) -> int:

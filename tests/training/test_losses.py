@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from skiptune.denoisers import Denoiser, build_denoiser
-from skiptune.training.losses import EDMLoss
+from skiptune.training.losses.edm import EDMLoss
 
 IMAGES = torch.randn(6, 2, 4, 4, generator=torch.Generator().manual_seed(0)).clip(-1, 1)
 

@@ -21,7 +21,7 @@ from skiptune.denoisers import build_denoiser
 from skiptune.errors import SkiptuneError
 from skiptune.training.checkpoint import read_log, saved_steps
 from skiptune.training.loop import hash_seed, train
-from skiptune.training.losses import EDMLoss
+from skiptune.training.losses.edm import EDMLoss
 from skiptune.training.parallel import other_workers
 
 HERE = Path(__file__).resolve().parent

@@ -1,0 +1,28 @@
+"""Training losses of denoisers, by name: ``loss(denoiser, images, condition, generator) -> []``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import Generator, Tensor
+
+from skiptune.denoisers import Denoiser
+from skiptune.errors import SkiptuneError
+from skiptune.training.losses.edm import EDMLoss
+
+Loss = Callable[[Denoiser, Tensor, Tensor | None, Generator], Tensor]
+
+LOSSES: dict[str, Callable[..., Loss]] = {"edm": EDMLoss}
+
+
+def make_loss(settings: Mapping[str, Any]) -> Loss:
+    """The loss ``{"name": ..., arguments}``. Raises SkiptuneError for an unknown name or arguments."""
+    arguments = dict(settings)
+    name = arguments.pop("name", None)
+    if name not in LOSSES:
+        raise SkiptuneError(f"unknown loss {name!r}: choose one of {', '.join(LOSSES)}")
+    try:
+        return LOSSES[name](**arguments)
+    except TypeError as error:
+        raise SkiptuneError(f"loss {dict(settings)} does not fit: {error}") from error

@@ -176,7 +176,7 @@ def test_loss_is_the_mean_since_the_last_row(tmp_path: Path) -> None:
         ({"device": "gpu"}, "device 'gpu' is unknown; choose cpu or cuda"),
         ({"images": 7}, "7 images are no batch of 8"),
         ({"workers": 0}, "workers is 0; it must be 1 or more"),
-        ({"loss": {"p_meen": 0.0}}, "loss .* does not fit: .*p_meen"),
+        ({"loss": {"name": "edm", "p_meen": 0.0}}, "loss .* does not fit: .*p_meen"),
     ],
 )
 def test_settings_that_do_not_fit(changes: dict[str, Any], message: str) -> None:

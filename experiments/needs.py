@@ -7,12 +7,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.cost import SUSTAINED_TFLOPS, expected_nfe, hours
-from experiments.registry import get_experiment
+from experiments.registry import kind_of
 from experiments.scale import Role, Scale
 from experiments.tables.config import TableConfig
 from skiptune.checkpoints.fetching.official import OfficialFile, bytes_text
 
+# An assumption about one data-centre GPU in half precision, stated wherever it is used.
+SUSTAINED_TFLOPS = 60.0
 TABLES = {"skip_tuning": range(1, 16), "s2dm": range(1, 6), "importance_probe": range(1, 7)}  # of the papers
 # Modules beyond those of every installation, by the kind of a model or of features.
 PACKAGES = {
@@ -25,44 +26,70 @@ PACKAGES = {
 
 
 @dataclass(frozen=True)
+class RowNeeds:
+    """What one row takes: images, network evaluations per image, and hours on one GPU.
+
+    Attributes:
+        gpu_hours: at ``SUSTAINED_TFLOPS``, from the model's operation count; 0 for one that gives none.
+    """
+
+    label: str
+    model: str
+    images: int
+    nfe: float
+    gpu_hours: float
+
+
+@dataclass(frozen=True)
 class Needs:
     """What one table needs.
 
     Attributes:
-        gpu_hours: at ``SUSTAINED_TFLOPS``, from the operation counts of the models that give one.
         files: name in the checkpoints folder -> address, or words in place of one.
         packages: module names.
     """
 
-    images: int
-    gpu_hours: float
+    rows: tuple[RowNeeds, ...]
     files: Mapping[str, str]
     packages: frozenset[str]
+
+    @property
+    def images(self) -> int:
+        return sum(row.images for row in self.rows)
+
+    @property
+    def gpu_hours(self) -> float:
+        return sum(row.gpu_hours for row in self.rows)
 
 
 def needs_of(config: TableConfig, scale: Scale) -> Needs:
     """What making the table at that scale takes.
 
     Raises:
-        SkiptuneError: an unknown experiment, role or sampler.
+        SkiptuneError: an unknown kind of measurement, role or sampler.
     """
-    get_experiment(config.experiment)
-    images, petaflop = 0, 0.0
+    if scale.name in config.seeds:
+        scale = scale.with_seeds(config.seeds[scale.name])
+    rows = []
     files: dict[str, str] = {}
     packages: set[str] = set()
     for row in config.rows_at(scale.name):
         role = scale.role(row.role)
         tuned = config.tuning.grids.get(row.id, ()) if config.tuning else ()
-        count = len(scale.report.seeds) + len(tuned) * len(scale.select.seeds)
-        images += count
-        petaflop += (
-            count * expected_nfe(scale, dict(row.sampler)) * role.model.get("gflop_per_nfe", 0.0) / 1e6
-        )
+        images = len(scale.report.seeds) + len(tuned) * len(scale.select.seeds)
+        nfe = kind_of(row).evaluations(scale, row)
+        gflop = images * nfe * role.model.get("gflop_per_nfe", 0.0)
+        rows.append(RowNeeds(row.label, role.model["name"], images, nfe, hours(gflop)))
         files |= _files(role)
         packages |= {
             name for part in (role.model, role.features) for name in PACKAGES.get(part.get("kind", ""), ())
         }
-    return Needs(images, hours(petaflop), files, frozenset(packages))
+    return Needs(tuple(rows), files, frozenset(packages))
+
+
+def hours(gflop: float) -> float:
+    """Hours at ``SUSTAINED_TFLOPS``."""
+    return gflop / 1e3 / SUSTAINED_TFLOPS / 3600
 
 
 def _files(role: Role) -> dict[str, str]:

@@ -5,16 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 
 from skiptune.data import load_dataset
 from skiptune.errors import SkiptuneError
-from skiptune.evaluation import FeatureSet, Reference, dataset_features
-from skiptune.evaluation.metrics import get_metric
+from skiptune.evaluation import FeatureSet, Reference, compute_metrics, dataset_features
+from skiptune.evaluation.extractors import ExtractorRef
+from skiptune.evaluation.sources import read_reference
+from skiptune.runtime.files import file_digest
 from skiptune.runtime.provenance import provenance
-from skiptune.runtime.sampling import NUMERICS, cached_extractor
+from skiptune.runtime.sampling import cached_extractor
+from skiptune.runtime.seed_chunks import NUMERICS
 from skiptune.runtime.store import Run, RunStore
 
 FLOOR_BLOCKS = 20  # real images cost no sampling, so the floor can be known better than the rows
@@ -30,9 +35,10 @@ class RealImages:
 
     dataset: str
     images: int
-    features: str
-    features_sha256: str
+    features: ExtractorRef
     device: str
+
+    available: ClassVar[frozenset[str]] = frozenset({"reference_features"})
 
     def __post_init__(self) -> None:
         if type(self.images) is not int or self.images < 2:
@@ -48,7 +54,7 @@ class RealImages:
             "digest": load_dataset(self.dataset).digest,
             "split": "reference",
             "images": self.images,
-            "features": {"name": self.features, "sha256": self.features_sha256},
+            "features": self.features.identity,
             "device": self.device,
         }
 
@@ -58,7 +64,7 @@ class RealImages:
 
     def extract(self, seeds: Sequence[int]) -> FeatureSet:
         """Features of these images of the split ``reference``."""
-        extractor = cached_extractor(self.features, self.features_sha256, self.device)
+        extractor = cached_extractor(self.features, self.device)
         return dataset_features(extractor, load_dataset(self.dataset), seeds, "reference")
 
     def reference(self, store: RunStore) -> Reference:
@@ -69,6 +75,47 @@ class RealImages:
             run.write_chunk(0, {"features": real.features, "logits": real.logits})
         stored = run.read_chunk(0)
         return Reference.from_features(FeatureSet(stored["features"], stored["logits"]))
+
+
+@dataclass(frozen=True)
+class ReferenceFile:
+    """Published statistics or features of real images, in any of the official formats.
+
+    Raises:
+        SkiptuneError: the file is missing.
+    """
+
+    path: Path
+    hint: str
+
+    def __post_init__(self) -> None:
+        if not self.path.is_file():
+            raise SkiptuneError(f"reference file {self.path} is missing; {self.hint}")
+
+    @property
+    def available(self) -> frozenset[str]:
+        """What of a reference the file has."""
+        return RealImages.available if cached_file(self).features is not None else frozenset()
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What determines the reference: the contents, not the place."""
+        return {"file": self.path.name, "sha256": file_digest(self.path)}
+
+    def reference(self, store: RunStore) -> Reference:
+        """The file's contents."""
+        return cached_file(self)
+
+
+@lru_cache(maxsize=4)
+def cached_file(file: ReferenceFile) -> Reference:
+    return read_reference(file.path)
+
+
+@lru_cache(maxsize=4)
+def cached_reference(real: RealImages | ReferenceFile, store: RunStore) -> Reference:
+    """The reference with what is computed of it once (factors, balls, kernel sums)."""
+    return real.reference(store)
 
 
 def default_reference_images(dataset: str) -> int:
@@ -97,7 +144,7 @@ def measure_floor(
     with replacement.
     """
     started, size = time.perf_counter(), load_dataset(real.dataset).size("reference")
-    reference = real.reference(store)
+    reference = cached_reference(real, store)
     values: dict[str, list[float]] = {name: [] for name in metrics}
     bounds = []
     for i in range(FLOOR_BLOCKS):
@@ -109,8 +156,8 @@ def measure_floor(
             seeds = np.random.default_rng(i).integers(real.images, size=block_size).tolist()
             bounds.append([0, real.images - 1])
         block = real.extract(seeds)
-        for name in metrics:
-            values[name].append(get_metric(name).compute(block, reference))
+        for name, value in compute_metrics(metrics, block, reference).items():
+            values[name].append(value)
     return {
         "run": real.open(store).id,
         "nfe": 0,

@@ -1,24 +1,100 @@
-"""Experiments by name: what the key ``experiment`` of a table configuration may say."""
+"""What a table configuration may name: kinds of measurement (``measure.kind``) and pictures (``figures``)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from experiments.measurement import Bench
+import torch
+from torch import Tensor
+
+from experiments.drawings.lines import draw_lines
+from experiments.drawings.made import Made
+from experiments.drawings.rho_curves import draw_rho_curves
+from experiments.drawings.sample_pair import draw_sample_pair
+from experiments.measurement import Measurement, SeedBlocks
+from experiments.samples import SampleMeasurement
 from experiments.scale import Scale
-from experiments.skip_tuning import rho_table
-from experiments.tables.config import TableConfig
-from experiments.tables.results import TableResult
+from experiments.tables.config import SAMPLES, FigureConfig, RowConfig
 from skiptune.errors import SkiptuneError
+from skiptune.samplers import make_sampler
 
-Experiment = Callable[[TableConfig, Scale, Bench, Path], TableResult]
+Make = Callable[[Scale, RowConfig, Mapping[str, Any], SeedBlocks, tuple[str, ...]], Measurement]
+"""(scale, row, its intervention with the tuned value filled in, blocks, metrics) -> measurement."""
+Drawing = Callable[[Path, FigureConfig, Made], str | None]
+"""(file to write, configuration, what was measured) -> caption, or None if there is nothing to draw."""
 
-EXPERIMENTS: dict[str, Experiment] = {"skip_tuning.rho_table": rho_table.make_table}
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of measurement, and what it costs: network evaluations per image, gradients counted as two."""
+
+    make: Make
+    evaluations: Callable[[Scale, RowConfig], float]
 
 
-def get_experiment(name: str) -> Experiment:
-    """The experiment of that name. Raises SkiptuneError, listing the known ones, if there is none."""
-    if name not in EXPERIMENTS:
-        raise SkiptuneError(f"unknown experiment {name!r}; choose one of {', '.join(EXPERIMENTS)}")
-    return EXPERIMENTS[name]
+def samples(
+    scale: Scale,
+    row: RowConfig,
+    intervention: Mapping[str, Any],
+    blocks: SeedBlocks,
+    metrics: tuple[str, ...],
+) -> SampleMeasurement:
+    """Metrics of generated images; the measurement's setting ``features`` names another extractor."""
+    features = row.measure.get("features")
+    return scale.samples(row.role, row.sampler, intervention, blocks, metrics, features)
+
+
+def sampler_evaluations(scale: Scale, row: RowConfig) -> float:
+    """Counted by stepping the row's sampler on a stand-in, the identity."""
+    made, calls = make_sampler(**scale.sampler(row.sampler)), 0
+
+    def count(x: Tensor, sigma: Tensor) -> Tensor:
+        nonlocal calls
+        calls += 1
+        return x
+
+    state = made.start(torch.zeros(1, 1, 1, 1))
+    for _ in range(made.num_steps):
+        state = made.step(count, state, lambda step: torch.zeros(1, 1, 1, 1))
+    return calls
+
+
+KINDS: dict[str, Kind] = {SAMPLES: Kind(samples, sampler_evaluations)}
+
+DRAWINGS: dict[str, Drawing] = {
+    "rho_curves": draw_rho_curves,
+    "sample_pair": draw_sample_pair,
+    "lines": draw_lines,
+}
+
+
+def measurement(
+    scale: Scale,
+    row: RowConfig,
+    intervention: Mapping[str, Any],
+    blocks: SeedBlocks,
+    metrics: tuple[str, ...],
+) -> Measurement:
+    """The measurement of a row. Raises SkiptuneError for an unknown kind, or if a file is missing."""
+    return kind_of(row).make(scale, row, intervention, blocks, metrics)
+
+
+def kind_of(row: RowConfig) -> Kind:
+    """The kind of a row's measurement. Raises SkiptuneError for an unknown one."""
+    kind: Kind = _named(row.measure["kind"], KINDS, "kind of measurement")
+    return kind
+
+
+def drawing(figure: FigureConfig) -> Drawing:
+    """The function that draws a figure. Raises SkiptuneError for an unknown one."""
+    draw: Drawing = _named(figure.draw, DRAWINGS, "drawing")
+    return draw
+
+
+def _named(name: str, known: Mapping[str, Any], what: str) -> Any:
+    if name not in known:
+        raise SkiptuneError(f"unknown {what} {name!r}; choose one of {', '.join(known)}")
+    return known[name]

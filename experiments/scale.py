@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from experiments.measurement import Measurement, SeedBlocks
+from experiments.measurement import SeedBlocks
+from experiments.references import RealImages, ReferenceFile
+from experiments.samples import SampleMeasurement
 from experiments.tables.config import RowConfig
-from skiptune.checkpoints.models import resolve_model
+from skiptune.checkpoints.models import resolve_model, where
 from skiptune.errors import SkiptuneError
-from skiptune.evaluation import load_extractor
+from skiptune.evaluation.extractors import ExtractorRef
 from skiptune.runtime.sampling import SamplingSettings
+
+Config = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Role:
-    """One role: the configuration of its model and features, and its reference images."""
+    """One role: the configuration of its model and features, and its reference: images or a file."""
 
-    model: Mapping[str, Any]
-    features: Mapping[str, Any]
+    model: Config
+    features: Config
     reference_images: int = 0
     reference: str | None = None
     reference_url: str | None = None
@@ -33,7 +37,11 @@ class Role:
 
 @dataclass(frozen=True)
 class Scale:
-    """Roles, the seeds on which rho is selected and those on which results are reported, sampler defaults."""
+    """Roles, the seeds on which rho is selected and those on which results are reported, defaults by name.
+
+    Attributes:
+        samplers, extractors: the configurations of ``configs/sampler`` and ``configs/features`` by name.
+    """
 
     name: str
     roles: Mapping[str, Role]
@@ -41,76 +49,103 @@ class Scale:
     report: SeedBlocks
     micro_batch: int
     noise_device: str
-    samplers: Mapping[str, Mapping[str, Any]]
+    samplers: Mapping[str, Config]
+    extractors: Mapping[str, Config]
     checkpoints: Path
     device: str
 
     def role(self, name: str) -> Role:
         """The role of that name. Raises SkiptuneError, listing the known ones, if the scale has none."""
-        if name not in self.roles:
-            raise SkiptuneError(
-                f"scale {self.name} gives nobody the role {name!r}; roles: {', '.join(self.roles)}"
-            )
-        return self.roles[name]
+        return named(name, self.roles, f"role at scale {self.name}")
 
-    def sampler(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+    def sampler(self, settings: Config) -> dict[str, Any]:
         """Sampler settings of a row over the defaults of ``configs/sampler``."""
-        if settings["name"] not in self.samplers:
-            raise SkiptuneError(
-                f"no configuration for sampler {settings['name']!r}; there are {', '.join(self.samplers)}"
-            )
-        return {**self.samplers[settings["name"]], **settings}
+        return {**named(settings["name"], self.samplers, "sampler"), **settings}
 
-    def measurement(
-        self,
-        role_name: str,
-        sampler: Mapping[str, Any],
-        intervention: Mapping[str, Any],
-        blocks: SeedBlocks,
-        metrics: tuple[str, ...],
-    ) -> Measurement:
-        """The measurement of one condition. Raises SkiptuneError if a file that it needs is missing."""
-        role = self.role(role_name)
-        model = resolve_model(role.model, self.checkpoints)
-        if role.features["kind"] != "desk":
-            path = self.checkpoints / role.features["file"]
-            raise SkiptuneError(
-                f"feature extractor {role.features['name']} ({path}) is not available in this version"
-            )
-        features = role.features["name"]
-        settings = SamplingSettings(
-            model=model,
+    def extractor(self, role_name: str, name: str | None = None) -> ExtractorRef:
+        """The role's own features, or others by name. Raises SkiptuneError if their file is missing."""
+        config = self.role(role_name).features if name is None else named(name, self.extractors, "features")
+        return ExtractorRef.resolve(config, self.checkpoints)
+
+    def sampling(
+        self, role_name: str, sampler: Config, intervention: Config, features: str | None = None
+    ) -> SamplingSettings:
+        """The sampling run of one condition. Raises SkiptuneError if a file that it needs is missing."""
+        return SamplingSettings(
+            model=resolve_model(self.role(role_name).model, self.checkpoints),
             sampler=self.sampler(sampler),
             intervention=dict(intervention),
-            features=features,
-            features_sha256=load_extractor(features).digest,
+            features=self.extractor(role_name, features),
             micro_batch=self.micro_batch,
             device=self.device,
             noise_device=self.noise_device,
         )
-        return Measurement(settings, blocks, role.model["dataset"], role.reference_images, metrics)
+
+    def reference(self, role_name: str, features: ExtractorRef) -> RealImages | ReferenceFile:
+        """The real images of a role. Raises SkiptuneError if their file is missing."""
+        role = self.role(role_name)
+        if role.reference is not None:
+            return ReferenceFile(self.checkpoints / role.reference, where(role.reference_url))
+        return RealImages(role.model["dataset"], role.reference_images, features, self.device)
+
+    def samples(
+        self,
+        role_name: str,
+        sampler: Config,
+        intervention: Config,
+        blocks: SeedBlocks,
+        metrics: tuple[str, ...],
+        features: str | None = None,
+    ) -> SampleMeasurement:
+        """The metrics of samples of one condition. Raises SkiptuneError if a file is missing."""
+        settings = self.sampling(role_name, sampler, intervention, features)
+        return SampleMeasurement(settings, blocks, self.reference(role_name, settings.features), metrics)
+
+    def with_seeds(self, seeds: Mapping[str, Config]) -> Scale:
+        """This scale with other ``select`` or ``report`` blocks. Raises SkiptuneError if they overlap."""
+        blocks = {key: SeedBlocks.of(value) for key, value in seeds.items()}
+        blocks = disjoint({"select": self.select, "report": self.report, **blocks})
+        return replace(self, select=blocks["select"], report=blocks["report"])
 
 
-def parse_scale(
-    scale: Mapping[str, Any], samplers: Mapping[str, Mapping[str, Any]], checkpoints: Path, device: str
-) -> Scale:
-    """The scale of a resolved configuration. Raises SkiptuneError if select and report seeds overlap."""
-    roles = {name: Role(**role) for name, role in scale["roles"].items()}
-    select, report = (SeedBlocks.of(scale["seeds"][key]) for key in ("select", "report"))
+def named(name: str, known: Mapping[str, Any], what: str) -> Any:
+    """The entry of that name. Raises SkiptuneError, listing the known ones, if there is none."""
+    if name not in known:
+        raise SkiptuneError(f"no {what} is called {name!r}; there are {', '.join(known)}")
+    return known[name]
+
+
+def disjoint(blocks: Mapping[str, SeedBlocks]) -> dict[str, SeedBlocks]:
+    """Seed blocks ``select`` and ``report`` if they share no seed, else SkiptuneError."""
+    unknown = set(blocks) - {"select", "report"}
+    if unknown:
+        raise SkiptuneError(f"seeds are those of select and of report, not {', '.join(sorted(unknown))}")
+    select, report = blocks["select"], blocks["report"]
     if max(select.seeds.start, report.seeds.start) < min(select.seeds.stop, report.seeds.stop):
         raise SkiptuneError(
             "seeds.select and seeds.report overlap: what is selected on seeds cannot be reported on them"
         )
+    return dict(blocks)
+
+
+def parse_scale(config: Config, bench_device: str) -> Scale:
+    """The scale of a resolved configuration (``configs/reproduce.yaml``), on a device.
+
+    Raises:
+        SkiptuneError: select and report seeds overlap.
+    """
+    scale = config["scale"]
+    blocks = disjoint({key: SeedBlocks.of(value) for key, value in scale["seeds"].items()})
     return Scale(
         name=scale["name"],
-        roles=roles,
-        select=select,
-        report=report,
+        roles={name: Role(**role) for name, role in scale["roles"].items()},
         micro_batch=scale["micro_batch"],
         noise_device=scale["noise_device"],
-        samplers=samplers,
-        checkpoints=checkpoints,
-        device=device,
+        samplers=config["samplers"],
+        extractors=config["extractors"],
+        checkpoints=Path(str(config["checkpoints"])),
+        device=bench_device,
+        **blocks,
     )
 
 

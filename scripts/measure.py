@@ -13,11 +13,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from experiments.measurement import Measurement, SeedBlocks
-from experiments.references import default_reference_images
+from experiments.measurement import SeedBlocks
+from experiments.references import RealImages, default_reference_images
+from experiments.samples import SampleMeasurement
 from scripts.common import command, make_bench, open_tracker
 from skiptune.checkpoints.models import resolve_model
-from skiptune.evaluation import load_extractor
+from skiptune.evaluation.extractors import ExtractorRef
+from skiptune.evaluation.metrics import expand
 from skiptune.runtime.distributed import world
 from skiptune.runtime.sampling import SamplingSettings
 
@@ -25,33 +27,34 @@ from skiptune.runtime.sampling import SamplingSettings
 @command("measure")
 def main(config: dict[str, Any]) -> None:
     model = config["model"]
+    checkpoints = Path(str(config["checkpoints"]))
     with make_bench(config) as bench:
+        features = ExtractorRef.resolve(config["features"], checkpoints)
         settings = SamplingSettings(
-            model=resolve_model(model, Path(str(config["checkpoints"]))),
+            model=resolve_model(model, checkpoints),
             sampler=config["sampler"],
             intervention=config["intervention"],
-            features=config["features"]["name"],
-            features_sha256=load_extractor(config["features"]["name"]).digest,
+            features=features,
             micro_batch=config["micro_batch"],
             device=bench.device,
             noise_device=config["noise_device"],
         )
-        measurement = Measurement(
-            settings,
-            SeedBlocks.of(config["seeds"]),
+        images = config["reference_images"]
+        real = RealImages(
             model["dataset"],
-            default_reference_images(model["dataset"])
-            if config["reference_images"] == "auto"
-            else config["reference_images"],
-            metric_names(config["metrics"]),
+            default_reference_images(model["dataset"]) if images == "auto" else images,
+            features,
+            bench.device,
         )
-        identity = bench.store.open(bench.identity(measurement)).id
+        metrics = tuple(expand(metric_names(config["metrics"])))
+        measurement = SampleMeasurement(settings, SeedBlocks.of(config["seeds"]), real, metrics)
+        identity = bench.store.open(measurement.identity).id
         tracker = None
         if world().is_main:
             tracker = open_tracker(config["tracker"], identity, config, Path(str(config["outputs"])))
         bench.label = f"{model['name']} {config['sampler']['name']}"
         (result,) = bench.measure([measurement])
-        floor = bench.floor(measurement) if "fid" in measurement.metrics else None
+        floor = bench.floor(measurement)
     if tracker is None:
         return
     values = {name: result.value(name) for name in measurement.metrics}
@@ -69,7 +72,7 @@ def main(config: dict[str, Any]) -> None:
         "images_per_second": result.images_per_second,
     }
     if floor is not None:
-        summary["fid_floor"] = floor.value("fid").value
+        summary["floor"] = {name: floor.value(name).value for name in floor.blocks}
     tracker.log({name: value.value for name, value in values.items()}, step=len(measurement.blocks.seeds))
     tracker.summary({"nfe": result.nfe, **{name: value.value for name, value in values.items()}})
     tracker.finish()

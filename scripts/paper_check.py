@@ -53,7 +53,7 @@ def check(name: str, settings: list[str]) -> Needs | str:
     try:
         table = name.replace(" ", "/")
         config = plain(compose("reproduce", [f"table={table}", "scale=paper", *settings]))
-        scale = parse_scale(config["scale"], config["samplers"], Path(str(config["checkpoints"])), "cuda")
+        scale = parse_scale(config, "cuda")
         return needs_of(parse_table(config["table"], "table"), scale)
     except (SkiptuneError, HydraException, OmegaConfBaseException, TypeError, KeyError) as error:
         return " ".join(f"{error}".split())[:200] or type(error).__name__

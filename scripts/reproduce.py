@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.cost import dry_run
-from experiments.registry import get_experiment
+from experiments.make_table import make_table
 from experiments.scale import parse_scale, role_descriptions
 from experiments.tables.config import parse_table
 from experiments.tables.render import render_text
@@ -30,9 +30,7 @@ from skiptune.runtime.store import run_id
 def main(config: dict[str, Any]) -> None:
     table = parse_table(config["table"], "table")
     with make_bench(config) as bench:
-        scale = parse_scale(
-            config["scale"], config["samplers"], Path(str(config["checkpoints"])), bench.device
-        )
+        scale = parse_scale(config, bench.device)
         if config["dry_run"]:
             if world().is_main:
                 print(dry_run(table, scale))
@@ -45,7 +43,7 @@ def main(config: dict[str, Any]) -> None:
             check_writable(folder)
             identity = run_id({"table": config["table"], "scale": config["scale"]})
             tracker = open_tracker(config["tracker"], identity, config, Path(str(config["outputs"])))
-        result = get_experiment(table.experiment)(table, scale, bench, results)
+        result = make_table(table, scale, bench, results)
     if tracker is None:
         return
     for row in result.rows:
@@ -66,7 +64,7 @@ def check_writable(folder: Path) -> None:
 
 
 def normalised(arguments: list[str]) -> list[str]:
-    """``table=skip_tuning/2`` as ``table=skip_tuning/02``, also several with commas.
+    """``table=skip_tuning/2`` as ``table=skip_tuning/02``, ``figure_4`` as ``figure_04``, also several.
 
     Raises SkiptuneError for a table that is not there.
     """
@@ -80,13 +78,14 @@ def normalised(arguments: list[str]) -> list[str]:
 
 
 def table_file(name: str) -> str:
-    """``<paper>/<NN>`` of a table below ``configs/table``."""
+    """``<paper>/<NN>``, ``<paper>/figure_<NN>`` or ``<paper>/appendix_<x>`` below ``configs/table``."""
     tables = Path(CONFIGS) / "table"
     match = re.fullmatch(r"(\w+)/(\w+)", name)
     if match is None:
         papers = ", ".join(sorted(path.name for path in tables.iterdir()))
         raise SkiptuneError(f"no table is called {name!r}: write table=PAPER/NUMBER; papers: {papers}")
-    paper, number = match[1], match[2].zfill(2)
+    paper = match[1]
+    number = re.sub(r"\d+$", lambda digits: digits[0].zfill(2), match[2])
     if not (tables / paper / f"{number}.yaml").is_file():
         known = ", ".join(path.stem.lstrip("0") for path in sorted((tables / paper).glob("*.yaml")))
         raise SkiptuneError(

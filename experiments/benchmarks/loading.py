@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.benchmarks.official_layout import write_edm, write_edm2
+from experiments.benchmarks.timing import made_on
 from experiments.benchmarks.torch_layouts import (
     random_state,
     write_consistency,
@@ -175,13 +176,11 @@ def probe(path: Path, description: Config | None, second: Path | None) -> dict[s
 
 def render_loading(report: dict[str, Any]) -> str:
     """The report as Markdown."""
-    where = report["provenance"]
     lines = [
         "# Loading official checkpoints",
         "",
-        f"Device: {where['device']}, one thread; torch {where['packages'].get('torch')}; commit "
-        f"{where['commit'][:12]}. Random weights in the exact official layout and size; the file is in the "
-        "page cache; every load in a fresh process, imports not counted.",
+        f"{made_on(report['provenance'], ', one thread')}. Random weights in the exact official layout and "
+        "size; the file is in the page cache; every load in a fresh process, imports not counted.",
         "",
         "Memory is a multiple of the file size, beyond that of the process before. Anonymous: what no other "
         "process shares and the kernel cannot drop. Resident: with the mapped pages of the file that were "

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from experiments.benchmarks.peer_edm import official_sampler
-from experiments.benchmarks.timing import alternate
+from experiments.benchmarks.timing import alternate, made_on
 from skiptune.checkpoints.models import ModelRef
 from skiptune.denoisers import Denoiser, build_denoiser
 from skiptune.interventions import attach_intervention
@@ -194,12 +194,11 @@ def benchmark_sampling(
 
 def render_sampling(report: dict[str, Any]) -> str:
     """The report as Markdown."""
-    where = report["provenance"]
     lines = [
         "# Sampling speed",
         "",
-        f"Device: {where['device']}; torch {where['packages'].get('torch')}; commit {where['commit'][:12]}; "
-        f"median of {report['repeats']} alternating repeats [lowest, highest].",
+        f"{made_on(report['provenance'])}; median of {report['repeats']} alternating repeats "
+        "[lowest, highest].",
         "",
         "| what | images/s | ratio |",
         "| --- | ---: | ---: |",

@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -36,3 +37,9 @@ def alternate(contestants: Mapping[str, Callable[[], object]], images: int, repe
             run()
             seconds[name].append(time.perf_counter() - started)
     return Timings(seconds, images)
+
+
+def made_on(provenance: Mapping[str, Any], manner: str = "") -> str:
+    """Where a report's numbers come from, for its head: device (and in what manner), torch, commit."""
+    torch = provenance["packages"].get("torch")
+    return f"Device: {provenance['device']}{manner}; torch {torch}; commit {provenance['commit'][:12]}"

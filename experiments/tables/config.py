@@ -1,4 +1,4 @@
-"""What a table is: its rows, the paper's value per row, the claims it bears on.
+"""What a table (or a figure, or an appendix) is: its rows, the paper's value per row, its figures and claims.
 
 Parsed from plain mappings (a resolved YAML file); nothing here knows Hydra.
 """
@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any
 
 from experiments.tables.parsing import Section
 from skiptune.errors import SkiptuneError
 
 SCALES = ("desk", "paper")
+KINDS = ("table", "figure", "appendix")
+SAMPLES = "samples"  # the kind of measurement of a row that says nothing else
 TUNED = "tuned"  # marks an intervention setting chosen on the selection seeds
 PAPERS = {
     "skip_tuning": "The Surprising Effectiveness of Skip-Tuning in Diffusion Sampling (arXiv 2402.15170)",
@@ -25,19 +27,24 @@ PAPERS = {
 
 @dataclass(frozen=True)
 class ColumnConfig:
-    """A column: a setting of the row, its measured NFE, or a metric beside the paper's value of it."""
+    """A column: a setting of the row, its measured NFE, or a metric beside the paper's value of it.
+
+    `ratio`: whether a metric is also shown over that of the row's baseline.
+    """
 
     key: str
     title: str
     kind: str  # "setting", "nfe" or "metric"
     digits: int = 2
+    ratio: bool = True
 
 
 @dataclass(frozen=True)
 class RowConfig:
     """One measured condition.
 
-    `sampler` and `intervention` hold a `name` and that group's own settings; an intervention setting equal to
+    `measure` holds the `kind` of measurement (a key of `experiments.registry.KINDS`) and its settings;
+    `sampler` and `intervention` hold a `name` and that group's own settings. An intervention setting equal to
     "tuned" is chosen on the selection seeds. `baseline` is the id of the row this one is compared with.
     """
 
@@ -45,6 +52,7 @@ class RowConfig:
     label: str
     arm: str
     role: str
+    measure: Mapping[str, Any]
     sampler: Mapping[str, Any]
     intervention: Mapping[str, Any]
     scales: tuple[str, ...]
@@ -65,9 +73,18 @@ class RowConfig:
         """The row's settings as one flat mapping, for the table's JSON; `more` adds e.g. the model."""
         intervention = self.intervention if tuned is None else self.resolved(tuned)
         flat: dict[str, Any] = {"arm": self.arm, "role": self.role}
-        for name, group in (("sampler", self.sampler), ("intervention", intervention)):
-            flat |= {name if key == "name" else key: value for key, value in group.items()}
+        for name, group in self.groups(intervention):
+            flat |= {name if key in ("name", "kind") else key: value for key, value in group.items()}
         return flat | more
+
+    def groups(self, intervention: Mapping[str, Any] | None = None) -> list[tuple[str, Mapping[str, Any]]]:
+        """The groups of settings by name; that of a sampled row's measurement only if it has settings."""
+        plain = self.measure == {"kind": SAMPLES}
+        return [
+            *([] if plain else [("measure", self.measure)]),
+            *([("sampler", self.sampler)] if self.sampler else []),
+            ("intervention", self.intervention if intervention is None else intervention),
+        ]
 
 
 @dataclass(frozen=True)
@@ -89,22 +106,42 @@ class TuningConfig:
 
 
 @dataclass(frozen=True)
+class FigureConfig:
+    """A picture beside the table: `draw` names a function in `experiments.registry.DRAWINGS`."""
+
+    draw: str
+    name: str
+    parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class TableConfig:
-    """One table of one paper."""
+    """One table, figure or appendix of one paper, as `kind` says; an appendix has a letter for a number.
+
+    `seeds` replaces the scale's blocks: scale -> "select" | "report" -> {first, count, size}.
+    """
 
     paper: str
-    table: int
-    experiment: str  # a key of experiments.registry.EXPERIMENTS
+    kind: str
+    number: int | str
     title: str
     dataset: str
     columns: tuple[ColumnConfig, ...]
     rows: tuple[RowConfig, ...]
     claims: tuple[ClaimConfig, ...]
+    figures: tuple[FigureConfig, ...]
     tuning: TuningConfig | None
+    seeds: Mapping[str, Mapping[str, Mapping[str, int]]]
 
     @property
     def name(self) -> str:
-        return f"table_{self.table:02d}"
+        """File name of its configuration and results, such as `table_02`, `figure_04`, `appendix_c`."""
+        number = f"{self.number:02d}" if isinstance(self.number, int) else self.number.lower()
+        return f"{self.kind}_{number}"
+
+    @property
+    def heading(self) -> str:
+        return f"{self.kind.capitalize()} {self.number}"
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -119,7 +156,7 @@ class TableConfig:
         for row in self.rows:
             if row.id == id:
                 return row
-        raise SkiptuneError(f"table {self.paper}/{self.table:02d} has no row '{id}'; rows: {_ids(self.rows)}")
+        raise SkiptuneError(f"{self.paper}/{self.name} has no row '{id}'; rows: {_ids(self.rows)}")
 
 
 def parse_table(data: Mapping[str, Any], source: str) -> TableConfig:
@@ -129,15 +166,24 @@ def parse_table(data: Mapping[str, Any], source: str) -> TableConfig:
     """
     top = Section(data, source)
     tuning = top.optional("tuning", Mapping, None)
+    kinds = [kind for kind in KINDS if kind in top.data]
+    if len(kinds) != 1:
+        raise SkiptuneError(f"{source}: give one of {', '.join(KINDS)} with its number")
     config = TableConfig(
         paper=top.choice("paper", tuple(PAPERS)),
-        table=top.take("table", int),
-        experiment=top.take("experiment", str),
+        kind=kinds[0],
+        number=top.take(kinds[0], str if kinds[0] == "appendix" else int),
         title=top.take("title", str),
         dataset=top.take("dataset", str),
         columns=tuple(_column(section) for section in top.sections("columns")),
-        rows=tuple(_row(section) for section in top.sections("rows")),
-        claims=tuple(_claim(section) for section in top.sections("claims")),
+        rows=tuple(
+            _row(Section(row, section.where))
+            for section in top.sections("rows")
+            for row in expanded(section.data, section.where)
+        ),
+        claims=tuple(_claim(section) for section in top.optional_sections("claims")),
+        figures=tuple(_figure(section) for section in top.optional_sections("figures")),
+        seeds=top.optional("seeds", Mapping, {}),
         tuning=None if tuning is None else _tuning(Section(tuning, f"{source}: tuning")),
     )
     top.finish()
@@ -151,6 +197,7 @@ def _column(section: Section) -> ColumnConfig:
         title=section.take("title", str),
         kind=section.choice("kind", ("setting", "nfe", "metric")),
         digits=section.optional("digits", int, 2),
+        ratio=section.flag("ratio", True),
     )
     section.finish()
     return column
@@ -162,24 +209,67 @@ def _row(section: Section) -> RowConfig:
         label=section.take("label", str),
         arm=section.take("arm", str),
         role=section.take("role", str),
-        sampler=section.take("sampler", Mapping),
-        intervention=section.take("intervention", Mapping),
+        measure=section.optional("measure", Mapping, {"kind": SAMPLES}),
+        sampler=section.optional("sampler", Mapping, {}),
+        intervention=section.optional("intervention", Mapping, {"name": "none"}),
         scales=tuple(section.optional("scales", Sequence, SCALES)),
         baseline=section.optional("baseline", str, None),
         paper=section.numbers("paper"),
         paper_settings=section.optional("paper_settings", Mapping, {}),
     )
     section.finish()
-    for key, group in (("sampler", row.sampler), ("intervention", row.intervention)):
-        if not isinstance(group.get("name"), str):
-            raise SkiptuneError(f"{section.where}.{key}: missing key 'name'")
-    if both := sorted((set(row.sampler) & set(row.intervention)) - {"name"}):
-        raise SkiptuneError(f"{section.where}: sampler and intervention both set '{both[0]}'; rename one")
+    if row.measure.get("kind") == SAMPLES and not row.sampler:
+        raise SkiptuneError(f"{section.where}: missing key 'sampler'")
+    seen: dict[str, str] = {}
+    for name, group in row.groups():
+        key = "kind" if name == "measure" else "name"
+        if not isinstance(group.get(key), str):
+            raise SkiptuneError(f"{section.where}.{name}: missing key '{key}'")
+        for setting in set(group) - {key}:
+            if setting in seen:
+                where = f"{seen[setting]} and {name}"
+                raise SkiptuneError(f"{section.where}: {where} both set '{setting}'; rename one")
+            seen[setting] = name
     if not row.scales or not set(row.scales) <= set(SCALES):
         raise SkiptuneError(f"{section.where}: scales must be some of {', '.join(SCALES)}")
     if sum(value == TUNED for value in row.intervention.values()) > 1:
         raise SkiptuneError(f"{section.where}.intervention: only one setting can be '{TUNED}'")
     return row
+
+
+def expanded(row: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
+    """The rows of one with ``expand: {setting: [values]}``: one for every combination of the values.
+
+    In its texts (id, label, baseline, ...) ``{setting}`` stands for the value; in the groups of settings a
+    text that is nothing but ``{setting}`` becomes the value itself.
+    """
+    own = dict(row)
+    axes = Section(own.pop("expand", None) or {}, f"{where}.expand")
+    lists = {key: axes.take(key, Sequence) for key in list(axes.data)}
+    return [_filled(own, dict(zip(lists, values, strict=True)), where) for values in product(*lists.values())]
+
+
+def _filled(value: Any, settings: Mapping[str, Any], where: str) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _filled(inner, settings, where) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_filled(inner, settings, where) for inner in value]
+    if not (settings and isinstance(value, str)):
+        return value
+    for key, setting in settings.items():
+        if value == f"{{{key}}}":
+            return setting
+    try:
+        return value.format(**settings)
+    except (LookupError, ValueError) as error:
+        raise SkiptuneError(f"{where}: {value!r} does not fit its expand ({error})") from error
+
+
+def _figure(section: Section) -> FigureConfig:
+    parameters = {key: value for key, value in section.data.items() if key not in ("draw", "name")}
+    return FigureConfig(
+        section.take("draw", str), section.optional("name", str, section.data["draw"]), parameters
+    )
 
 
 def _claim(section: Section) -> ClaimConfig:

@@ -7,12 +7,12 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.tables.config import PAPERS, SCALES
+from experiments.tables.config import KINDS, PAPERS, SCALES
 from skiptune.errors import SkiptuneError
 
 STATUSES = ("measured", "not run")
 VERDICTS = ("supported", "contradicted", "inconclusive", "not run")
-TABLE_KEYS = ("paper", "table", "scale", "rows", "claims", "provenance")
+TABLE_KEYS = ("paper", "scale", "rows", "claims", "provenance")  # and one of KINDS with its number
 ROW_KEYS = ("label", "settings", "nfe", "values", "paper", "status", "reason", "record")
 VALUE_KEYS = ("value", "low", "high", "n", "seeds")
 CLAIM_KEYS = ("id", "verdict", "effect", "low", "high", "test")
@@ -22,9 +22,14 @@ HASH = re.compile(r"[0-9a-f]{20}")
 
 def validate_table_json(data: Any, source: str = "table JSON") -> None:
     """Raises SkiptuneError with the place and the fault unless `data` follows the contract."""
-    _keys(data, TABLE_KEYS, source)
+    kinds = [kind for kind in KINDS if isinstance(data, Mapping) and kind in data]
+    _keys(data, ("paper", *(kinds[:1] or ["table"]), *TABLE_KEYS[1:]), source)
     _need(data["paper"] in PAPERS, source, f"unknown paper {data['paper']!r}")
-    _need(_whole(data["table"]) and data["table"] > 0, source, "table must be a positive whole number")
+    number = data[kinds[0]]
+    if kinds[0] == "appendix":
+        _need(_text(number), source, "appendix must be a letter")
+    else:
+        _need(_whole(number) and number > 0, source, f"{kinds[0]} must be a positive whole number")
     _need(data["scale"] in SCALES, source, f"scale must be one of {', '.join(SCALES)}")
     _need(_list(data["rows"]) and len(data["rows"]) > 0, source, "rows must be a non-empty list")
     _need(_list(data["claims"]), source, "claims must be a list")

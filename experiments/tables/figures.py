@@ -82,7 +82,7 @@ def rho_curve(
     )
     note = f"open: {selection_note}; filled: {report_note}; 95% intervals"
     figure.text(0.5, 0.08 / height, note, ha="center", va="bottom", fontsize=7, color="0.35")
-    _save(figure, path)
+    save(figure, path)
 
 
 def _draw_curve(axes: Axes, curve: RhoCurve) -> None:
@@ -192,7 +192,7 @@ def sample_grid(
             if labels:
                 axes.text(x + width / 2, y - 4, labels[i], ha="center", va="bottom", fontsize=6, color="0.35")
     axes.imshow(canvas, interpolation="none", extent=(0, total[0], total[1], 0), aspect="auto")
-    _save(figure, path)
+    save(figure, path)
 
 
 def _images(images: Any) -> np.ndarray:
@@ -205,7 +205,8 @@ def _images(images: Any) -> np.ndarray:
     return np.broadcast_to(array.transpose(0, 2, 3, 1), (len(array), *array.shape[2:], 3))
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
+    """Write the figure as PNG; equal input gives equal bytes."""
     buffer = io.BytesIO()
     FigureCanvasAgg(figure)
     # Without the library's version in the file, equal input gives equal bytes.

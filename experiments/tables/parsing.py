@@ -48,6 +48,10 @@ class Section:
         """The mappings of a required list."""
         return [Section(item, f"{self.where}: {key}[{i}]") for i, item in enumerate(self.take(key, Sequence))]
 
+    def optional_sections(self, key: str) -> list[Section]:
+        """The mappings of a list that may be absent or null."""
+        return [] if self.optional(key, Sequence, None) is None else self.sections(key)
+
     def floats(self, key: str) -> tuple[float, ...]:
         """A required list of finite numbers."""
         values = self.take(key, Sequence)
@@ -64,6 +68,14 @@ class Section:
             raise SkiptuneError(f"{self.where}: missing key '{key}'")
         self._taken.add(key)
         return _number(self.data[key], f"{self.where}.{key}")
+
+    def flag(self, key: str, default: bool) -> bool:
+        """An optional true or false."""
+        self._taken.add(key)
+        value = self.data.get(key, default)
+        if type(value) is not bool:
+            raise SkiptuneError(f"{self.where}.{key}: expected true or false, found {_kind(value)}")
+        return value
 
     def finish(self) -> None:
         if unknown := [key for key in self.data if key not in self._taken]:

@@ -107,20 +107,29 @@ def render_csv(result: TableResult) -> str:
 
 
 def title(config: TableConfig) -> str:
-    return f"Table {config.table}: {config.title}"
+    return f"{config.heading}: {config.title}"
 
 
 def _cells(result: TableResult, config: TableConfig) -> tuple[list[str], list[list[str]]]:
-    """Heading and rows. A metric becomes four cells: ours, the paper's, and each over its own baseline."""
+    """Heading and rows. A metric becomes up to four cells: ours, the paper's, each over its own baseline."""
     head = ["row"]
     for column in config.columns:
-        head += _metric_head(column.title, result.scale) if column.kind == "metric" else [column.title]
+        head += _metric_head(column, result, config) if column.kind == "metric" else [column.title]
     by_label = {row.label: row for row in config.rows}
     return head, [_row_cells(row, by_label.get(row.label), result, config) for row in result.rows]
 
 
-def _metric_head(name: str, scale: str) -> list[str]:
-    return [f"{name} here ({scale} scale)", "÷ baseline", f"{name} in the paper", "÷ baseline"]
+def _shown(column: ColumnConfig, config: TableConfig) -> tuple[bool, bool]:
+    """Whether some row has a baseline to be divided by, and whether some row has a value of the paper."""
+    baselines = any(row.baseline is not None for row in config.rows)
+    return baselines and column.ratio, any(column.key in row.paper for row in config.rows)
+
+
+def _metric_head(column: ColumnConfig, result: TableResult, config: TableConfig) -> list[str]:
+    ratio, paper = _shown(column, config)
+    ours = [f"{column.title} here ({result.scale} scale)" if paper else column.title]
+    theirs = [f"{column.title} in the paper"] if paper else []
+    return [*ours, *ratio * ["÷ baseline"], *theirs, *(ratio and paper) * ["÷ baseline"]]
 
 
 def _row_cells(
@@ -135,14 +144,18 @@ def _row_cells(
         elif column.kind == "setting":
             cells.append(_plain(row.settings.get(column.key)))
         else:
+            ratio, paper = _shown(column, config)
             ours, theirs = row.values.get(column.key), row.paper.get(column.key)
             ours_base = None if measured is None else measured.values.get(column.key)
             theirs_base = None if base is None else base.paper.get(column.key)
             cells.append(f"not run: {row.reason}" if row.status == "not run" else _interval(ours, column))
-            cells.append(
-                _ratio(None if ours is None else ours.value, None if ours_base is None else ours_base.value)
-            )
-            cells += [NONE if theirs is None else f"{theirs:.{column.digits}f}", _ratio(theirs, theirs_base)]
+            if ratio:
+                values = (None if v is None else v.value for v in (ours, ours_base))
+                cells.append(_ratio(*values))
+            if paper:
+                cells.append(NONE if theirs is None else f"{theirs:.{column.digits}f}")
+            if ratio and paper:
+                cells.append(_ratio(theirs, theirs_base))
     return cells
 
 

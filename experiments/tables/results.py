@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from experiments.tables.config import KINDS
 from experiments.tables.contract import validate_table_json
 from experiments.values import Value
 from skiptune.errors import SkiptuneError
@@ -65,10 +66,11 @@ class Provenance:
 
 @dataclass(frozen=True)
 class TableResult:
-    """A table as measured at one scale."""
+    """A table as measured at one scale; `kind` and `number` as in `TableConfig`."""
 
     paper: str
-    table: int
+    kind: str
+    number: int | str
     scale: str
     rows: tuple[RowResult, ...]
     claims: tuple[ClaimResult, ...]
@@ -85,7 +87,7 @@ class TableResult:
     def as_dict(self) -> dict[str, Any]:
         return {
             "paper": self.paper,
-            "table": self.table,
+            self.kind: self.number,
             "scale": self.scale,
             "rows": [_row_dict(row) for row in self.rows],
             "claims": [dict(vars(claim)) for claim in self.claims],
@@ -106,9 +108,11 @@ class TableResult:
         except ValueError as error:
             raise SkiptuneError(f"{source}: not JSON ({error}); make the table again") from None
         validate_table_json(data, source)
+        kind = next(kind for kind in KINDS if kind in data)
         return TableResult(
             paper=data["paper"],
-            table=data["table"],
+            kind=kind,
+            number=data[kind],
             scale=data["scale"],
             rows=tuple(_row(row) for row in data["rows"]),
             claims=tuple(ClaimResult(**claim) for claim in data["claims"]),

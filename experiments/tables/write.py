@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.tables.config import PAPERS, SCALES, TableConfig
+from experiments.tables.config import KINDS, PAPERS, SCALES, TableConfig
 from experiments.tables.render import Roles, render_csv, render_markdown
 from experiments.tables.results import ClaimResult, TableResult
 from skiptune.errors import SkiptuneError
@@ -26,9 +26,9 @@ def write_table(
     The result is checked before anything is written. Raises SkiptuneError if it breaks the contract, belongs
     to another table, or names a figure that is not there.
     """
-    if (result.paper, result.table) != (config.paper, config.table):
-        theirs, ours = f"{result.paper}/{result.table}", f"{config.paper}/{config.table}"
-        raise SkiptuneError(f"the result of table {theirs} does not belong to table {ours}")
+    if (result.paper, result.kind, result.number) != (config.paper, config.kind, config.number):
+        theirs = f"{result.paper} {result.kind} {result.number}"
+        raise SkiptuneError(f"the result of {theirs} does not belong to {config.paper}/{config.name}")
     folder = table_folder(results, result.scale, result.paper)
     for name, _ in figures:
         if not (folder / name).is_file():
@@ -50,7 +50,7 @@ def table_folder(results: Path, scale: str, paper: str) -> Path:
 
 
 def render_index(results: Path) -> str:
-    """Markdown index of every table_NN.json found below `results`; depends on their content only."""
+    """Markdown index of all that was made below `results`; depends on the content of the files only."""
     lines = [
         "# Results",
         "",
@@ -59,7 +59,8 @@ def render_index(results: Path) -> str:
     ]
     for scale in SCALES:
         for paper in PAPERS:
-            files = sorted(table_folder(results, scale, paper).glob("table_[0-9][0-9].json"))
+            folder = table_folder(results, scale, paper)
+            files = [file for kind in KINDS for file in sorted(folder.glob(f"{kind}_*.json"))]
             if files:
                 lines += ["", f"## {PAPERS[paper]}, {scale} scale", "", *HEAD]
                 lines += [_index_line(file, results) for file in files]

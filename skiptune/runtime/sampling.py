@@ -1,8 +1,4 @@
-"""A sampling run: images of numbered seeds from one network, intervention and sampler, kept as features.
-
-The run is named by everything that determines its bits except the range of seeds, so a longer evaluation goes
-on where a shorter one stopped. Chunk ``k`` holds the seeds ``k * chunk .. (k + 1) * chunk - 1``.
-"""
+"""A sampling run: images of numbered seeds from one network, intervention and sampler, kept as features."""
 
 from __future__ import annotations
 
@@ -20,17 +16,15 @@ from skiptune.data.images import to_uint8
 from skiptune.denoisers import Denoiser
 from skiptune.denoisers.latent import LatentDenoiser
 from skiptune.errors import SkiptuneError
-from skiptune.evaluation.extractors import FeatureExtractor, load_extractor
+from skiptune.evaluation.extractors import ExtractorRef, FeatureExtractor
 from skiptune.evaluation.features import FeatureSet
 from skiptune.interventions.build import attach_intervention, complete_settings
 from skiptune.runtime.provenance import device as usable_device
-from skiptune.runtime.store import Run, RunStore
+from skiptune.runtime.seed_chunks import CHUNK, NUMERICS, read_chunks
+from skiptune.runtime.store import Run
 from skiptune.samplers import Sampler, initial_noise, known_settings, make_sampler, sample, step_noise
 from skiptune.samplers.registry import REQUIRED
 
-# Raise it whenever the code changes the bits of a result; stored runs of another number are not reused.
-NUMERICS = 1
-CHUNK = 250
 IMAGES_KEPT = 16  # the first images of every chunk are stored for grids
 
 
@@ -41,7 +35,7 @@ class SamplingSettings:
     Attributes:
         sampler: ``{"name": ..., settings}``; defaults are written out when the run is opened.
         intervention: ``{"name": ..., settings}``, likewise.
-        features: name of the feature extractor, and its sha256.
+        features: the feature extractor that sees the images.
         micro_batch: images per network call; part of the identity, because kernels choose algorithms by it.
         device: ``cpu`` or ``cuda``; results agree across kinds of devices within rounding, not in bits.
         noise_device: where initial noise is drawn; ``cuda`` reproduces EDM's published images.
@@ -50,8 +44,7 @@ class SamplingSettings:
     model: ModelRef
     sampler: Mapping[str, Any]
     intervention: Mapping[str, Any]
-    features: str
-    features_sha256: str
+    features: ExtractorRef
     micro_batch: int = 125
     device: str = "cpu"
     noise_device: str = "cpu"
@@ -73,16 +66,16 @@ class SamplingSettings:
             # JSON has no infinity.
             "sampler": {key: "inf" if value == float("inf") else value for key, value in sampler.items()},
             "intervention": named_intervention(self.intervention),
-            "features": {"name": self.features, "sha256": self.features_sha256},
+            "features": self.features.identity,
             "chunk": CHUNK,
             "micro_batch": self.micro_batch,
             "device": self.device,
             "noise_device": self.noise_device,
         }
 
-    def open(self, store: RunStore) -> Run:
-        """The stored or new run of these settings."""
-        return store.open(self.resolved())
+    def compute(self, seeds: range) -> dict[str, Tensor]:
+        """Features ``[N, d]``, logits ``[N, K]``, labels ``[N]`` if conditional, first images, NFE ``[]``."""
+        return compute_chunk(self, seeds)
 
 
 def named_sampler(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -113,23 +106,10 @@ def named_intervention(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {"name": "none"} if neutral else complete
 
 
-@dataclass(frozen=True)
-class SampleChunk:
-    """The task of one chunk: sample, extract features, store. A picklable value for any worker."""
-
-    run: Run
-    settings: SamplingSettings
-    number: int
-
-    def __call__(self) -> None:
-        seeds = range(self.number * CHUNK, (self.number + 1) * CHUNK)
-        self.run.write_chunk(self.number, compute_chunk(self.settings, seeds))
-
-
 def compute_chunk(settings: SamplingSettings, seeds: range) -> dict[str, Tensor]:
-    """Features ``[N, d]``, logits ``[N, K]``, labels ``[N]`` if conditional, first images, NFE ``[]``."""
+    """What ``SamplingSettings.compute`` stores."""
     denoiser = cached_model(settings.model, settings.device)
-    extractor = cached_extractor(settings.features, settings.features_sha256, settings.device)
+    extractor = cached_extractor(settings.features, settings.device)
     sampler = make_sampler(**settings.sampler)
     images, labels = [], []
     denoiser.nfe = 0
@@ -138,7 +118,7 @@ def compute_chunk(settings: SamplingSettings, seeds: range) -> dict[str, Tensor]
     with attach_intervention(settings.intervention, denoiser, levels):
         for batch in batches:
             x, label = sample_images(denoiser, sampler, batch, settings.noise_device)
-            images.append(to_uint8(x))
+            images.append(to_uint8(x, settings.model.rounding))
             labels.append(label)
     uint8 = torch.cat(images)
     chunk = {
@@ -190,28 +170,9 @@ def cached_model(model: ModelRef, device: str) -> Denoiser:
 
 
 @lru_cache(maxsize=4)
-def cached_extractor(name: str, sha256: str, device: str) -> FeatureExtractor:
-    """The feature extractor on its device; ``sha256`` guards against a file changed in between."""
-    extractor = load_extractor(name, device=device)
-    if extractor.digest != sha256:
-        raise SkiptuneError(
-            f"the weights of extractor {name} changed while the run was going on; start again"
-        )
-    return extractor
-
-
-def chunk_numbers(seeds: range) -> range:
-    """The chunks that hold these seeds.
-
-    Raises:
-        SkiptuneError: seeds that do not begin and end with a chunk.
-    """
-    if len(seeds) == 0 or seeds.start % CHUNK or len(seeds) % CHUNK or seeds.start < 0:
-        raise SkiptuneError(
-            f"{len(seeds)} images from seed {seeds.start} on do not fill whole chunks: first seed and "
-            f"number of images (size) must be multiples of {CHUNK}"
-        )
-    return range(seeds.start // CHUNK, seeds.stop // CHUNK)
+def cached_extractor(features: ExtractorRef, device: str) -> FeatureExtractor:
+    """The feature extractor on its device."""
+    return features.load(device)
 
 
 @dataclass(frozen=True)
@@ -226,7 +187,7 @@ class Samples:
 
 def read_samples(run: Run, seeds: range) -> Samples:
     """Join the chunks of these seeds in order. Raises SkiptuneError for a missing or damaged chunk."""
-    chunks = [run.read_chunk(number) for number in chunk_numbers(seeds)]
+    chunks = read_chunks(run, seeds)
     features = FeatureSet.cat([FeatureSet(c["features"], c["logits"], c.get("labels")) for c in chunks])
     labels = [c["labels"][:IMAGES_KEPT] for c in chunks if "labels" in c]
     nfe = {float(c["nfe"]) for c in chunks}

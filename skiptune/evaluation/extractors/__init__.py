@@ -7,9 +7,10 @@ A further one is a `PretrainedNetwork` subclass (weights' file, preprocessing, b
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -40,6 +41,7 @@ __all__ = [
     "DESK_EXTRACTORS",
     "EXTRACTORS",
     "ClipImageTower",
+    "ExtractorRef",
     "FeatureExtractor",
     "OfficialWeights",
     "PretrainedNetwork",
@@ -94,6 +96,46 @@ def extractor_digest(
         return desk_weights(name, DESK_FOLDER if folder is None else folder)[1]
     path, expected = _file(network, folder, weights, sha256)
     return verified_weights(f"extractor '{name}'", path, network.weights.entry, expected)
+
+
+@dataclass(frozen=True)
+class ExtractorRef:
+    """An extractor that is there: what a run is named by (``identity``) and where its file lies.
+
+    Attributes:
+        weights: its file in ``checkpoints``; None for the shipped ones.
+    """
+
+    name: str
+    sha256: str
+    weights: Path | None = None
+
+    @classmethod
+    def resolve(cls, features: Mapping[str, Any], checkpoints: Path = CHECKPOINTS) -> ExtractorRef:
+        """Of a features configuration ``{"name", "kind"[, "file", "sha256"]}``; nothing is loaded yet.
+
+        Raises:
+            SkiptuneError: no such extractor, its file is missing or has another sha256.
+        """
+        if features["kind"] == "desk":
+            return cls(features["name"], extractor_digest(features["name"]))
+        path = checkpoints / features["file"]
+        sha256 = extractor_digest(features["name"], weights=path, sha256=features.get("sha256"))
+        return cls(features["name"], sha256, path)
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What determines the features; the path does not."""
+        return {"name": self.name, "sha256": self.sha256}
+
+    def load(self, device: str | torch.device = "cpu") -> FeatureExtractor:
+        """The extractor. Raises SkiptuneError if its file changed since it was resolved."""
+        extractor = load_extractor(self.name, device=device, weights=self.weights)
+        if extractor.digest != self.sha256:
+            raise SkiptuneError(
+                f"the weights of extractor {self.name} changed while the run was going on; start again"
+            )
+        return extractor
 
 
 def dataset_features(

@@ -1,31 +1,15 @@
-"""Verdicts on claims: a rule is a function named in the table file, with numbers fixed before the run."""
+"""Claims that something falls below its baseline: by how much, with a weak and a strong form."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 from experiments.tables.config import ClaimConfig, TableConfig
 from experiments.tables.parsing import Section
 from experiments.tables.results import ClaimResult
+from experiments.tables.rules.evidence import Evidence, span, undecided
 from skiptune.errors import SkiptuneError
 from skiptune.evaluation.intervals import Interval, paired_ratio_interval
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What was measured on the report seeds: row id -> metric -> one value per seed block."""
-
-    config: TableConfig
-    scale: str
-    blocks: Mapping[str, Mapping[str, Sequence[float]]]
-
-    def series(self, row: str, metric: str) -> Sequence[float]:
-        """The block values of a row, empty if it was not measured."""
-        return self.blocks.get(row, {}).get(metric, ())
-
-
-Rule = Callable[[ClaimConfig, Evidence], ClaimResult]
 
 
 def ratio_below(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
@@ -43,12 +27,12 @@ def ratio_below(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
     spec.finish()
     test = f"Ratio of {metric} to the baseline's, geometric mean over paired seed blocks with 95% t interval"
 
-    def undecided(verdict: str, why: str) -> ClaimResult:
-        return ClaimResult(claim.id, verdict, None, None, None, f"{why} Test: {test}.")
+    def no_number(verdict: str, why: str) -> ClaimResult:
+        return undecided(claim, verdict, f"{why} Test: {test}.")
 
     rows = [evidence.config.row(id) for id in by_scale.get(evidence.scale, ())]
     if not rows:
-        return undecided("not run", f"No rows are named at scale {evidence.scale}.")
+        return no_number("not run", f"No rows are named at scale {evidence.scale}.")
     ratios, found = [], []
     printed = _printed_ratios(evidence.config, by_scale.get("paper", ()), metric)
     for i, row in enumerate(rows):
@@ -56,9 +40,9 @@ def ratio_below(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
             raise SkiptuneError(f"claim {claim.id}: row '{row.id}' names no baseline; give it one")
         tuned, baseline = evidence.series(row.id, metric), evidence.series(row.baseline, metric)
         if not tuned or not baseline:
-            return undecided("not run", f"No values of '{row.baseline if tuned else row.id}'.")
+            return no_number("not run", f"No values of '{row.baseline if tuned else row.id}'.")
         if len(tuned) == len(baseline) == 1:
-            return undecided("inconclusive", "One seed block has no spread to test against.")
+            return no_number("inconclusive", "One seed block has no spread to test against.")
         ratios.append(paired_ratio_interval(tuned, baseline))
         found.append(
             f"{row.label}: {span(ratios[-1])}, n = {ratios[-1].n}{printed[i] if i < len(printed) else ''}"
@@ -73,28 +57,6 @@ def ratio_below(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
         f"{test}: {'; '.join(found)}."
     )
     return ClaimResult(claim.id, verdict, worst.value, worst.low, worst.high, text)
-
-
-# A further claim adds its rule here, in a module of its own when it is long.
-RULES: dict[str, Rule] = {"ratio_below": ratio_below}
-
-
-def judge(evidence: Evidence) -> tuple[ClaimResult, ...]:
-    """The verdict on every claim of the table. Raises SkiptuneError for an unknown rule or parameter."""
-    return tuple(_rule(claim)(claim, evidence) for claim in evidence.config.claims)
-
-
-def span(interval: Interval) -> str:
-    """A ratio with its interval, "0.533 [0.510, 0.557]"."""
-    return f"{interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
-
-
-def _rule(claim: ClaimConfig) -> Rule:
-    if claim.rule not in RULES:
-        raise SkiptuneError(
-            f"claim {claim.id}: unknown rule '{claim.rule}'; known rules: {', '.join(sorted(RULES))}"
-        )
-    return RULES[claim.rule]
 
 
 def _side(ratios: Sequence[Interval], bound: float) -> str:

@@ -1,0 +1,109 @@
+"""Where measurements are made: what is missing is computed by workers, every measurement keeps one record."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from experiments.measurement import Measurement, Result
+from experiments.references import floor_identity, measure_floor
+from experiments.samples import FLOOR_METRICS, SampleMeasurement
+from skiptune.runtime.distributed import barrier, share, world
+from skiptune.runtime.progress import Progress
+from skiptune.runtime.provenance import provenance
+from skiptune.runtime.seed_chunks import CHUNK, SeedChunk, chunk_numbers, open_run
+from skiptune.runtime.store import RunStore
+from skiptune.runtime.workers import Workers, one_thread
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What the computing of one run took in this call."""
+
+    seconds: float
+    images_per_second: float | None
+
+
+@dataclass
+class Bench:
+    """A run store, workers, a device; ``label`` stands before the progress."""
+
+    store: RunStore
+    workers: Workers
+    device: str = "cpu"
+    label: str = "sampling"
+
+    def measure(self, measurements: Sequence[Measurement]) -> list[Result]:
+        """Results in order; only missing chunks and missing records are computed.
+
+        Under torchrun every process computes its share of the chunks and all return the same results.
+        """
+        records = [self.store.open(m.identity) for m in measurements]
+        unfinished = [m for m, record in zip(measurements, records, strict=True) if record.record() is None]
+        spent = self.compute(unfinished)
+        for measurement, record in zip(measurements, records, strict=True):
+            if record.record() is None and world().is_main:
+                record.write_record(self.evaluate(measurement, spent))
+        barrier()
+        return [Result.read(record.id, record.record()) for record in records]
+
+    def compute(self, measurements: Sequence[Measurement]) -> dict[str, Spent]:
+        """Compute the missing chunks of all measurements; returns what each run took."""
+        tasks: dict[tuple[str, int], SeedChunk] = {}
+        for measurement in measurements:
+            run = open_run(measurement.settings, self.store)
+            for number in chunk_numbers(measurement.blocks.seeds):
+                tasks[run.id, number] = SeedChunk(run, measurement.settings, number)
+        mine = share(list(tasks.values()), world())
+        missing = [task for task in mine if task.run.missing([task.number])]
+        spent: dict[str, Spent] = {}
+        if missing:
+            self.store.check_writable()
+            started = time.perf_counter()
+            done = (len(mine) - len(missing)) * CHUNK
+            silent = not world().is_main
+            with Progress(len(mine) * CHUNK, label=self.label, initial=done, silent=silent) as progress:
+                self.workers.run(missing, lambda task: progress.advance(CHUNK))
+            seconds = time.perf_counter() - started
+            rate = len(missing) * CHUNK * world().size / seconds
+            for id, chunks in Counter(task.run.id for task in missing).items():
+                spent[id] = Spent(seconds * chunks / len(missing), rate)
+        barrier()
+        return spent
+
+    def evaluate(self, measurement: Measurement, spent: dict[str, Spent]) -> dict[str, Any]:
+        """The record: block values of every metric, measured NFE, what it took and where it was made.
+
+        One thread, because sums round differently with more: the same bits under torchrun and without.
+        """
+        started = time.perf_counter()
+        run = open_run(measurement.settings, self.store)
+        with one_thread():
+            found = measurement.evaluate(self.store)
+        computing = spent.pop(run.id, Spent(0.0, None))
+        return {
+            "run": run.id,
+            "nfe": found.nfe,
+            "values": dict(found.values),
+            "seeds": [list(bounds) for bounds in measurement.blocks.bounds],
+            # Of the call that computed it: all workers, their start included, mixed with its other runs.
+            "images_per_second": computing.images_per_second,
+            "seconds": computing.seconds + time.perf_counter() - started,
+            "provenance": provenance(self.device),
+        }
+
+    def floor(self, measurement: SampleMeasurement) -> Result | None:
+        """The metrics between real and real at the measurement's block size, where images are at hand."""
+        metrics = tuple(name for name in measurement.metrics if name in FLOOR_METRICS)
+        real = measurement.floor_images
+        if real is None or not metrics:
+            return None
+        run = self.store.open(floor_identity(real, measurement.blocks.size, metrics))
+        if run.record() is None and world().is_main:
+            with one_thread():
+                run.write_record(measure_floor(self.store, real, measurement.blocks.size, metrics))
+        barrier()
+        return Result.read(run.id, run.record())

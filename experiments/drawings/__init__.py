@@ -1,0 +1,1 @@
+"""Pictures beside a table, each a function of what was measured."""

@@ -1,0 +1,90 @@
+"""Metrics of the rows against one of their settings, as lines with 95% intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from experiments.drawings.made import Made
+from experiments.tables.config import FigureConfig, RowConfig
+from experiments.tables.figures import BLUE, DPI, GREEN, GREY, ORANGE, save
+from experiments.tables.parsing import Section
+
+COLOURS = (BLUE, ORANGE, GREEN, "#CC79A7", "#E69F00", "#56B4E9", "black", GREY)
+MARKERS = "osD^vP*X"
+
+
+def draw_lines(path: Path, figure: FigureConfig, made: Made) -> str | None:
+    """One panel per metric of ``y`` and value of the setting ``panel``, one line per value of ``series``.
+
+    The figure's parameters: ``x`` a setting; ``y`` metrics; ``series`` and ``panel`` settings or absent;
+    ``arms`` of the rows to take, all if absent; ``log_x``, ``log_y``; ``x_title``; ``caption``.
+    """
+    spec = Section(figure.parameters, f"figure {figure.name}")
+    x, ys = spec.take("x", str), spec.take("y", Sequence)
+    series, panel = spec.optional("series", str, None), spec.optional("panel", str, None)
+    arms = spec.optional("arms", Sequence, None)
+    log_x, log_y = spec.flag("log_x", False), spec.flag("log_y", False)
+    x_title, caption = spec.optional("x_title", str, x), spec.take("caption", str)
+    spec.finish()
+    rows = [row for row in made.rows if arms is None or row.arm in arms]
+    titles = {column.key: column.title for column in made.config.columns}
+    values = list(dict.fromkeys(made.settings(row).get(panel) for row in rows)) if panel else [None]
+    panels = [(y, value) for y in ys for value in values]
+    columns = min(len(panels), 3)
+    lines = -(-len(panels) // columns)
+    drawing = Figure(figsize=(max(3.4 * columns, 4.6), 2.8 * lines + 0.5), dpi=DPI)
+    for i, (y, value) in enumerate(panels):
+        axes = drawing.add_subplot(lines, columns, i + 1)
+        chosen = [row for row in rows if panel is None or made.settings(row).get(panel) == value]
+        _panel(axes, made, chosen, x, y, series)
+        axes.set_xlabel(titles.get(x_title, x_title), fontsize=9)
+        axes.set_ylabel(titles.get(y, y), fontsize=9)
+        if panel is not None:
+            axes.set_title(f"{titles.get(panel, panel)} = {value}", fontsize=9)
+        axes.set_xscale("log" if log_x else "linear")
+        axes.set_yscale("log" if log_y else "linear")
+    handles: dict[str, Any] = {}
+    for axes in drawing.axes:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
+    height = drawing.get_figheight()
+    foot = 0.3 * -(-len(handles) // 4) + 0.1 if series is not None else 0.0
+    drawing.tight_layout(rect=(0, foot / height, 1, 1))
+    if series is not None:
+        drawing.legend(
+            handles.values(), handles.keys(), loc="lower center", ncols=4, frameon=False, fontsize=8,
+            title=titles.get(series, series), title_fontsize=8,
+        )  # fmt: skip
+    save(drawing, path)
+    return str(caption)
+
+
+def _panel(axes: Axes, made: Made, rows: Sequence[RowConfig], x: str, y: str, series: str | None) -> None:
+    groups: dict[object, list[RowConfig]] = {}
+    for row in rows:
+        settings: Mapping[str, object] = made.settings(row)
+        if x in settings and y in made.measured[row.id].blocks:
+            groups.setdefault(settings.get(series) if series else None, []).append(row)
+    for (name, members), colour, marker in zip(groups.items(), cycle(COLOURS), cycle(MARKERS), strict=False):
+        points = sorted(
+            ((float(str(made.settings(row)[x])), made.measured[row.id].value(y)) for row in members),
+            key=lambda point: point[0],
+        )
+        spread = [
+            [0.0 if v.low is None else v.value - v.low for _, v in points],
+            [0.0 if v.high is None else v.high - v.value for _, v in points],
+        ]
+        axes.errorbar(
+            [p for p, _ in points], [v.value for _, v in points], yerr=spread, color=colour, marker=marker,
+            markersize=4, linewidth=1.2, capsize=2, elinewidth=1, label=str(name),
+        )  # fmt: skip
+    axes.grid(axis="y", color="0.92", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize=8)

@@ -1,0 +1,36 @@
+"""A metric against rho: the search on the selection seeds, and the rows on the report seeds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from experiments.drawings.made import Made, sampler_title
+from experiments.tables.config import FigureConfig
+from experiments.tables.figures import RhoCurve, RhoPoint, rho_curve
+
+
+def draw_rho_curves(path: Path, figure: FigureConfig, made: Made) -> str | None:
+    """One panel per tuned row, with the rows of the same role and sampler."""
+    config, searches = made.config, made.searches
+    if not searches or config.tuning is None:
+        return None
+    drawn, metric = [], config.tuning.metric
+    for id, found in searches.items():
+        row = config.row(id)
+        report, paper_rho = [], None
+        for other in made.rows:
+            if other.sampler == row.sampler and other.role == row.role:
+                tuned = searches.get(other.id)
+                rho = tuned.selected if tuned else other.intervention.get("rho_bottom", 1.0)
+                value = made.measured[other.id].value(metric)
+                report.append(RhoPoint(rho, value.value, value.low, value.high))
+                if other.arm == "paper":
+                    paper_rho = rho
+        points = tuple(RhoPoint(rho, v.value, v.low, v.high) for rho, v in found.values.items())
+        title = f"{sampler_title(row.sampler['name'])}, {made.measured[id].nfe} NFE"
+        report_points = tuple(sorted(report, key=lambda p: p.rho))
+        drawn.append(RhoCurve(title, points, report_points, found.selected, paper_rho))
+    rho_curve(path, drawn, metric=metric.upper())
+    edges = [config.row(id).label for id, found in searches.items() if found.at_edge]
+    note = f" The best ρ is the lowest one tried for: {', '.join(edges)}." if edges else ""
+    return f"{metric.upper()} against ρ at the bottom for each sampler; ρ was selected on other seeds." + note

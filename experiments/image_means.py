@@ -1,0 +1,46 @@
+"""Quantities that every seed has of its own (losses, norms): a block's value is their mean."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from experiments.measurement import Evaluated, SeedBlocks
+from skiptune.errors import SkiptuneError
+from skiptune.runtime.seed_chunks import NUMERICS, SeedRun, open_run, read_chunks
+from skiptune.runtime.store import RunStore
+
+
+@dataclass(frozen=True)
+class ImageMeans:
+    """Means over seed blocks of the tensors ``[N]`` that a run stores under the names of the metrics.
+
+    The run's chunks may hold ``nfe [N]``, network evaluations per image; without it there are none.
+    """
+
+    settings: SeedRun
+    blocks: SeedBlocks
+    metrics: tuple[str, ...]
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        return {
+            "kind": "image means",
+            "numerics": NUMERICS,
+            "run": self.settings.resolved(),
+            "seeds": [list(bounds) for bounds in self.blocks.bounds],
+            "metrics": sorted(self.metrics),
+        }
+
+    def evaluate(self, store: RunStore) -> Evaluated:
+        chunks = read_chunks(open_run(self.settings, store), self.blocks.seeds)
+        if unknown := [name for name in self.metrics if name not in chunks[0]]:
+            raise SkiptuneError(f"no quantity {unknown[0]!r} here; there are {', '.join(sorted(chunks[0]))}")
+        values = {}
+        for name in sorted(self.metrics):
+            joined = torch.cat([chunk[name].double() for chunk in chunks])
+            values[name] = [float(block.mean()) for block in joined.split(self.blocks.size)]
+        nfe = torch.cat([chunk["nfe"] for chunk in chunks]).double().mean() if "nfe" in chunks[0] else 0
+        return Evaluated(values, float(nfe))

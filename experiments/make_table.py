@@ -1,0 +1,118 @@
+"""One table from its configuration to its files: search, measure, judge, draw, write.
+
+A tuned coefficient is selected on some seeds and reported on others.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from experiments.bench import Bench
+from experiments.drawings.made import Made, Search
+from experiments.measurement import Result
+from experiments.registry import drawing, measurement
+from experiments.samples import SampleMeasurement
+from experiments.scale import Scale, role_descriptions
+from experiments.tables.config import RowConfig, TableConfig
+from experiments.tables.results import Provenance, RowResult, TableResult, floor_row
+from experiments.tables.rules import Evidence, judge
+from experiments.tables.write import table_folder, write_table
+from skiptune.errors import SkiptuneError
+from skiptune.evaluation.metrics import get_metric
+from skiptune.runtime.distributed import world
+
+
+def make_table(config: TableConfig, scale: Scale, bench: Bench, results: Path) -> TableResult:
+    """Measure every row, judge the claims, write table and figures below ``results``.
+
+    Raises:
+        SkiptuneError: what the configuration names does not exist, a file is missing, a measurement failed.
+    """
+    if scale.name in config.seeds:
+        scale = scale.with_seeds(config.seeds[scale.name])
+    drawings = [drawing(figure) for figure in config.figures]
+    rows = config.rows_at(scale.name)
+    searches = {row.id: search(row, config, scale, bench) for row in rows if row.tuned}
+
+    bench.label = "report seeds"
+    measurements = {}
+    for row in rows:
+        found = searches.get(row.id)
+        intervention = row.intervention if found is None else row.resolved(found.selected)
+        measurements[row.id] = measurement(scale, row, intervention, scale.report, config.metrics)
+    measured = dict(zip(measurements, bench.measure(list(measurements.values())), strict=True))
+    floors: dict[str, Result] = {}
+    for row in rows:
+        condition = measurements[row.id]
+        if row.role not in floors and isinstance(condition, SampleMeasurement):
+            floor = bench.floor(condition)
+            floors |= {} if floor is None else {row.role: floor}
+
+    made = Made(config, scale, bench, rows, measurements, measured, searches)
+    selected = {id: found.selected for id, found in searches.items()}
+    evidence = Evidence(config, scale.name, {id: r.blocks for id, r in measured.items()}, selected)
+    searched = [result for found in searches.values() for result in found.results]
+    behind = [*measured.values(), *floors.values(), *searched]
+    result = TableResult(
+        config.paper,
+        config.kind,
+        config.number,
+        scale.name,
+        (
+            *(row_result(row, scale, searches.get(row.id), measured[row.id]) for row in rows),
+            *(
+                floor_row({name: f.value(name) for name in f.blocks}, (f.record, f.run), role=role)
+                for role, f in floors.items()
+            ),
+        ),
+        judge(evidence),
+        Provenance.of([(r.provenance, r.seconds) for r in behind]),
+    )
+    if world().is_main:
+        folder, pictures = table_folder(results, scale.name, config.paper), []
+        for draw, figure in zip(drawings, config.figures, strict=True):
+            name = f"{config.name}_{figure.name}.png"
+            caption = draw(folder / name, figure, made)
+            pictures += [] if caption is None else [(name, caption)]
+        write_table(result, config, role_descriptions(rows, scale), results, pictures)
+    return result
+
+
+def search(row: RowConfig, config: TableConfig, scale: Scale, bench: Bench) -> Search:
+    """Measure the grid of a tuned row, and 1 for the figure, on the selection seeds."""
+    assert config.tuning is not None
+    metric = config.tuning.metric
+    bench.label = f"selection seeds, {row.sampler.get('name', row.id)}"
+    grid = tuple(dict.fromkeys((*grid_below_one(config, row), 1.0)))
+    wanted = [measurement(scale, row, row.resolved(value), scale.select, (metric,)) for value in grid]
+    results = bench.measure(wanted)
+    values = {value: result.value(metric) for value, result in zip(grid, results, strict=True)}
+    best = min if get_metric(metric).lower_is_better else max
+    chosen = best((value for value in grid if value < 1), key=lambda value: values[value].value)
+    return Search(values, tuple(results), chosen)
+
+
+def grid_below_one(config: TableConfig, row: RowConfig) -> tuple[float, ...]:
+    """The values to choose among. Raises SkiptuneError if none is below 1, the untouched network."""
+    assert config.tuning is not None
+    grid = tuple(value for value in config.tuning.grids[row.id] if value != 1)
+    if not grid:
+        raise SkiptuneError(f"tuning.grids.{row.id} has no value below 1; give at least one")
+    return grid
+
+
+def row_result(row: RowConfig, scale: Scale, found: Search | None, measured: Result) -> RowResult:
+    """The row with the hashes of all records behind it: its own, its run, those of its search."""
+    role = scale.role(row.role)
+    more = {"model": role.model["name"], "features": role.features["name"]}
+    if found is not None:
+        edge = "best at the lowest rho tried" if found.at_edge else "best inside the grid"
+        more |= {"search": edge}
+    return RowResult(
+        label=row.label,
+        settings=row.settings(None if found is None else found.selected, **more),
+        nfe=measured.nfe,
+        values={name: measured.value(name) for name in measured.blocks},
+        paper=row.paper,
+        record=(measured.record, measured.run, *(r.record for r in (found.results if found else ()))),
+    )

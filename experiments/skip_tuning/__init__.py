@@ -1,1 +1,0 @@
-"""Skip-Tuning (arXiv 2402.15170): its tables and figures, one module per kind of measurement."""

@@ -1,0 +1,27 @@
+"""Verdicts on claims: a rule is a function named in the table file, with numbers fixed before the run."""
+
+from __future__ import annotations
+
+from experiments.tables.config import ClaimConfig
+from experiments.tables.results import ClaimResult
+from experiments.tables.rules.evidence import Evidence, Rule
+from experiments.tables.rules.ratio_below import ratio_below
+from skiptune.errors import SkiptuneError
+
+__all__ = ["RULES", "Evidence", "Rule", "judge"]
+
+# A further claim adds its rule here, in a module of its own.
+RULES: dict[str, Rule] = {"ratio_below": ratio_below}
+
+
+def judge(evidence: Evidence) -> tuple[ClaimResult, ...]:
+    """The verdict on every claim of the table. Raises SkiptuneError for an unknown rule or parameter."""
+    return tuple(_rule(claim)(claim, evidence) for claim in evidence.config.claims)
+
+
+def _rule(claim: ClaimConfig) -> Rule:
+    if claim.rule not in RULES:
+        raise SkiptuneError(
+            f"claim {claim.id}: unknown rule '{claim.rule}'; known rules: {', '.join(sorted(RULES))}"
+        )
+    return RULES[claim.rule]

@@ -1,0 +1,40 @@
+"""What a rule decides from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from experiments.tables.config import ClaimConfig, TableConfig
+from experiments.tables.results import ClaimResult
+from skiptune.evaluation.intervals import Interval
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What was measured on the report seeds: row id -> metric -> one value per seed block.
+
+    `selected`: row id -> what was chosen for it on the selection seeds.
+    """
+
+    config: TableConfig
+    scale: str
+    blocks: Mapping[str, Mapping[str, Sequence[float]]]
+    selected: Mapping[str, float] = field(default_factory=dict)
+
+    def series(self, row: str, metric: str) -> Sequence[float]:
+        """The block values of a row, empty if it was not measured."""
+        return self.blocks.get(row, {}).get(metric, ())
+
+
+Rule = Callable[[ClaimConfig, Evidence], ClaimResult]
+
+
+def undecided(claim: ClaimConfig, verdict: str, why: str) -> ClaimResult:
+    """A verdict without a number: ``not run`` or ``inconclusive``."""
+    return ClaimResult(claim.id, verdict, None, None, None, why)
+
+
+def span(interval: Interval) -> str:
+    """A value with its interval, "0.533 [0.510, 0.557]"."""
+    return f"{interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]"

@@ -1,0 +1,68 @@
+"""Work on numbered seeds in chunks: the unit that is computed, stored and resumed.
+
+A run is named by all that determines its bits except the range of seeds, so a longer evaluation goes on
+where a shorter one stopped. Chunk ``k`` holds the seeds ``k * CHUNK .. (k + 1) * CHUNK - 1``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from skiptune.errors import SkiptuneError
+from skiptune.runtime.store import Run, RunStore
+
+# Raise it whenever the code changes the bits of a result; stored runs of another number are not reused.
+NUMERICS = 1
+CHUNK = 250
+
+
+class SeedRun(Protocol):
+    """Settings of a run over seeds: a small picklable value, such as a frozen dataclass."""
+
+    def resolved(self) -> dict[str, Any]:
+        """Plain values that name the run. Raises SkiptuneError for anything unknown or out of range."""
+        ...
+
+    def compute(self, seeds: range) -> dict[str, Tensor]:
+        """What is stored of these seeds; tensors of images begin with the dimension of the seeds."""
+        ...
+
+
+def open_run(settings: SeedRun, store: RunStore) -> Run:
+    """The stored or new run of these settings."""
+    return store.open(settings.resolved())
+
+
+@dataclass(frozen=True)
+class SeedChunk:
+    """The task of one chunk: compute and store. A picklable value for any worker."""
+
+    run: Run
+    settings: SeedRun
+    number: int
+
+    def __call__(self) -> None:
+        seeds = range(self.number * CHUNK, (self.number + 1) * CHUNK)
+        self.run.write_chunk(self.number, self.settings.compute(seeds))
+
+
+def chunk_numbers(seeds: range) -> range:
+    """The chunks that hold these seeds.
+
+    Raises:
+        SkiptuneError: seeds that do not begin and end with a chunk.
+    """
+    if len(seeds) == 0 or seeds.start % CHUNK or len(seeds) % CHUNK or seeds.start < 0:
+        raise SkiptuneError(
+            f"{len(seeds)} images from seed {seeds.start} on do not fill whole chunks: first seed and "
+            f"number of images (size) must be multiples of {CHUNK}"
+        )
+    return range(seeds.start // CHUNK, seeds.stop // CHUNK)
+
+
+def read_chunks(run: Run, seeds: range) -> list[dict[str, Tensor]]:
+    """The stored chunks of these seeds in order. Raises SkiptuneError for a missing or damaged one."""
+    return [run.read_chunk(number) for number in chunk_numbers(seeds)]

@@ -4,14 +4,26 @@ from __future__ import annotations
 
 from experiments.tables.config import ClaimConfig
 from experiments.tables.results import ClaimResult
+from experiments.tables.rules.curves import CURVE_RULES
+from experiments.tables.rules.equivalence import share_of_gain
 from experiments.tables.rules.evidence import Evidence, Rule
+from experiments.tables.rules.limit import below_limit
+from experiments.tables.rules.mostly_below import mostly_below
 from experiments.tables.rules.ratio_below import ratio_below
+from experiments.tables.rules.signs import signs
 from skiptune.errors import SkiptuneError
 
 __all__ = ["RULES", "Evidence", "Rule", "judge"]
 
 # A further claim adds its rule here, in a module of its own.
-RULES: dict[str, Rule] = {"ratio_below": ratio_below}
+RULES: dict[str, Rule] = {
+    "ratio_below": ratio_below,
+    "below_limit": below_limit,
+    "signs": signs,
+    "share_of_gain": share_of_gain,
+    "mostly_below": mostly_below,
+    **CURVE_RULES,
+}
 
 
 def judge(evidence: Evidence) -> tuple[ClaimResult, ...]:

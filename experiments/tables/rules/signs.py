@@ -1,0 +1,59 @@
+"""Claims about directions: what rises and what falls against a baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from experiments.tables.config import ClaimConfig
+from experiments.tables.parsing import Section
+from experiments.tables.results import ClaimResult
+from experiments.tables.rules.evidence import Evidence, span, undecided
+from skiptune.errors import SkiptuneError
+from skiptune.evaluation.intervals import paired_difference_interval
+
+TEST = "Difference to the other row, mean over paired seed blocks with 95% t interval"
+
+
+def signs(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
+    """Does every named difference have its sign?
+
+    Parameters: ``tests``, a list of ``{row, metric, sign: + or -, against: a row}``; ``against`` is the row's
+    baseline unless given. Supported if every interval lies on its side of 0, contradicted if some lies on the
+    other, else inconclusive. The effect reported is the difference that speaks most against the claim,
+    counted positive in the claim's direction and divided by its interval's half width when they are compared.
+    """
+    spec = Section(claim.parameters, f"claim {claim.id}: parameters")
+    by_scale = spec.take("tests", Mapping)
+    spec.finish()
+    tests = [Section(test, f"claim {claim.id}: tests") for test in by_scale.get(evidence.scale, ())]
+    if not tests:
+        return undecided(claim, "not run", f"No tests are named at scale {evidence.scale}.")
+    found, margins = [], []
+    for test in tests:
+        row = evidence.config.row(test.take("row", str))
+        metric, sign = test.take("metric", str), test.choice("sign", ("+", "-"))
+        against = test.optional("against", str, row.baseline)
+        test.finish()
+        if against is None:
+            raise SkiptuneError(f"claim {claim.id}: row '{row.id}' names no baseline; give it or `against`")
+        ours, theirs = evidence.series(row.id, metric), evidence.series(against, metric)
+        if not ours or not theirs:
+            return undecided(claim, "not run", f"No values of '{against if ours else row.id}'. Test: {TEST}.")
+        if len(ours) == 1:
+            return undecided(claim, "inconclusive", f"One seed block has no spread. Test: {TEST}.")
+        interval = paired_difference_interval(ours, theirs)
+        direction = 1 if sign == "+" else -1
+        low, high = sorted((direction * interval.low, direction * interval.high))
+        margins.append((low, high, interval))
+        other = evidence.config.row(against).label
+        found.append(f"{metric} of {row.label} minus {other}: {span(interval)} (claimed {sign})")
+    verdict = _verdict([(low, high) for low, high, _ in margins])
+    worst = min(margins, key=lambda margin: (margin[0] + margin[1]) / max(margin[1] - margin[0], 1e-300))[2]
+    text = f"{TEST}: {'; '.join(found)}."
+    return ClaimResult(claim.id, verdict, worst.value, worst.low, worst.high, text)
+
+
+def _verdict(margins: Sequence[tuple[float, float]]) -> str:
+    if any(high < 0 for _, high in margins):
+        return "contradicted"
+    return "supported" if all(low > 0 for low, _ in margins) else "inconclusive"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from multiprocessing import get_context
@@ -19,12 +19,13 @@ from torch import Tensor
 from skiptune.evaluation import FeatureSet, Reference
 from skiptune.evaluation.metrics import compute_metrics
 
-CURVE_METRICS = {
-    "fid": "FID",
-    "is": "IS",
-    "precision_recall": "precision, recall",
-    "kid": "KID",
-    "mmd": "MMD",
+# What is drawn, by key: its label and the metrics that are computed together for it.
+CURVES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "fid": ("FID", ("fid",)),
+    "is": ("IS", ("is",)),
+    "precision_recall": ("precision, recall", ("precision_recall",)),
+    "kid": ("KID", ("kid",)),
+    "mmd": ("MMD, 3 kernels", ("mmd_rbf_median", "mmd_energy", "mmd_polynomial_3")),
 }
 CURVE_SIZES = (1_000, 2_000, 5_000, 10_000, 20_000, 50_000)
 CLASSES = 1008  # logits of the Inception network of 2015
@@ -74,36 +75,40 @@ def _peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # KiB on Linux
 
 
-def cost(metric: str, images: int, dimension: int) -> dict[str, float]:
-    """Seconds and added GiB of one metric of `images` against as many, references' own parts included."""
+def cost(curve: str, images: int, dimension: int) -> dict[str, float]:
+    """Seconds and added GiB of one curve's metrics of `images` against as many, the reference's own parts too."""
+    names = CURVES[curve][1]
     sample, real = feature_set(images, dimension, 1, 0.01), feature_set(images, dimension, 2)
-    compute_metrics([metric], feature_set(100, 16, 1), Reference.from_features(feature_set(100, 16, 2)))
-    memory, seconds = added_memory(lambda: compute_metrics([metric], sample, Reference.from_features(real)))
+    compute_metrics(names, feature_set(100, 16, 1), Reference.from_features(feature_set(100, 16, 2)))
+    memory, seconds = added_memory(lambda: compute_metrics(names, sample, Reference.from_features(real)))
     return {"images": images, "seconds": seconds, "gib": memory}
 
 
-def benchmark_growth(sizes: tuple[int, ...], dimension: int) -> dict[str, list[dict[str, float]]]:
-    """Cost of every metric at every size, each in a new process."""
-    return {
-        metric: [in_new_process(cost, metric, images, dimension) for images in sizes]
-        for metric in CURVE_METRICS
-    }
+def growth(curve: str, sizes: Sequence[int], dimension: int) -> list[dict[str, float]]:
+    """Cost of one curve at every size, each in a new process."""
+    return [in_new_process(cost, curve, images, dimension) for images in sizes]
 
 
-def plot_growth(report: dict[str, Any], path: Path) -> None:
-    """Time and added memory of every metric against the number of images, as PNG."""
-    figure = Figure(figsize=(8, 3.4), dpi=200, layout="constrained")
+def plot_growth(curves: Mapping[str, Sequence[Mapping[str, float]]], dimension: int, path: Path) -> None:
+    """Time and added memory of every curve against the number of images, as PNG."""
+    figure = Figure(figsize=(8, 3.6), dpi=200, layout="constrained")
     panels = figure.subplots(1, 2)
-    for metric, marker in zip(report["growth"], "osD^v", strict=True):
-        points = report["growth"][metric]
+    for key, marker in zip(CURVES, "osD^v", strict=True):
+        points = curves.get(key, [])
         images = [point["images"] for point in points]
-        panels[0].plot(
-            images, [point["seconds"] for point in points], marker=marker, label=CURVE_METRICS[metric]
-        )
-        panels[1].plot(images, [point["gib"] for point in points], marker=marker, label=CURVE_METRICS[metric])
-    panels[0].set(xscale="log", yscale="log", xlabel="images against as many", ylabel="seconds")
-    panels[1].set(xscale="log", xlabel="images against as many", ylabel="GiB on top of the features")
-    panels[1].axhline(2, color="0.5", linestyle=":", linewidth=1)
-    panels[0].legend(frameon=False, fontsize=8)
+        for panel, what in zip(panels, ("seconds", "gib"), strict=True):
+            panel.plot(images, [point[what] for point in points], marker=marker, label=CURVES[key][0])
+    for panel, what in zip(panels, ("seconds", "GiB on top of the features"), strict=True):
+        panel.set(xscale="log", yscale="log", xlabel="generated images, and as many real ones", ylabel=what)
+        panel.set_xticks(CURVE_SIZES, [f"{size // 1000}k" for size in CURVE_SIZES])
+        panel.minorticks_off()
+        panel.grid(color="0.9")
+    panels[1].axhline(2, color="0.4", linestyle=":")
+    panels[1].set_ylim(top=4)
+    panels[1].annotate(
+        "limit: 2 GiB", (CURVE_SIZES[0], 2), xytext=(0, 3), textcoords="offset points", fontsize=8
+    )
+    figure.suptitle(f"Cost of the metrics, {dimension} features per image", fontsize=10)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, metadata={"Software": None})

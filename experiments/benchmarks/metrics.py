@@ -1,14 +1,17 @@
-"""Metric arithmetic against clean-fid and torch-fidelity on the same features, and its growth with N."""
+"""Metric arithmetic against clean-fid and torch-fidelity on the same features."""
 
 from __future__ import annotations
 
+import statistics
+import tempfile
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from cleanfid.fid import frechet_distance as cleanfid_distance
 from torch import Tensor
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
@@ -16,26 +19,32 @@ from torch_fidelity.metric_isc import isc_features_to_metric
 from torch_fidelity.metric_kid import kid_features_to_metric
 from torch_fidelity.metric_prc import calculate_precision_recall_part
 
-from experiments.benchmarks.metric_cost import (
-    CURVE_METRICS,
-    CURVE_SIZES,
-    activations,
-    added_memory,
-    benchmark_growth,
-    feature_set,
-    in_new_process,
-)
-from experiments.benchmarks.sampling import spread
-from experiments.benchmarks.timing import Timings, alternate
-from skiptune.evaluation import GaussianStatistics, Reference, ReferenceStatistics
+from experiments.benchmarks.metric_cost import activations, added_memory, feature_set, in_new_process
+from experiments.benchmarks.metric_images import FIVE, image_contestants, random_inception
+from experiments.benchmarks.timing import alternate
+from skiptune.evaluation import GaussianStatistics, Reference, ReferenceStatistics, kid
 from skiptune.evaluation.frechet import frechet_distance
 from skiptune.evaluation.metrics import compute_metrics
 from skiptune.evaluation.precision_recall import precision_recall
 from skiptune.evaluation.statistics import fit_gaussian
-from skiptune.runtime.provenance import provenance
 
-FIVE = ("fid", "is", "precision", "recall", "kid")
+Contests = dict[str, dict[str, Any]]
 Statistics = tuple[np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Sizes of the contests: features per image, images, few of them, pictures for the network, repeats."""
+
+    dimension: int = 2048
+    images: int = 10_000
+    few: int = 1_000
+    pictures: int = 64
+    repeats: int = 3
+
+    def features(self) -> tuple[Tensor, Tensor]:
+        """Generated and real ones, float32."""
+        return activations(self.images, self.dimension, 1, 0.01), activations(self.images, self.dimension, 2)
 
 
 def _numpy(features: Tensor) -> Statistics:
@@ -54,11 +63,12 @@ def _torch_fidelity(a: Statistics, b: Statistics) -> float:
     return float(fid_statistics_to_metric(left, right, False)["frechet_inception_distance"])
 
 
-def benchmark_fid(images: int, few: int, dimension: int, repeats: int) -> dict[str, Any]:
+def benchmark_fid(setup: Setup) -> Contests:
     """The distance alone: at full rank from ready statistics, for few images from their features.
 
     `cached`: with the factor of the reference, as for every row of a table but the first.
     """
+    images, few, dimension = setup.images, setup.few, setup.dimension
     full, small = activations(images, dimension, 1, 0.02), activations(few, dimension, 2, 0.02)
     real = activations(images, dimension, 3)
     ours, moments = GaussianStatistics.from_features(full), GaussianStatistics.from_features(real)
@@ -82,16 +92,15 @@ def benchmark_fid(images: int, few: int, dimension: int, repeats: int) -> dict[s
             "clean-fid": lambda: _cleanfid(low_rank, theirs),
         },
     }
-    return {name: contest(row, images, repeats) for name, row in rows.items()}
+    return {name: contest(row, setup.repeats) for name, row in rows.items()}
 
 
-def contest(contestants: Mapping[str, Callable[[], float]], images: int, repeats: int) -> dict[str, Any]:
-    """Seconds of every contestant, how many times as fast ours are as each peer, and how they differ."""
-    values = {name: run() for name, run in contestants.items()}
-    timings = alternate(contestants, images, repeats)
+def contest(contestants: Mapping[str, Callable[[], float]], repeats: int) -> dict[str, Any]:
+    """What every contestant finds, its seconds, and how many times as fast ours are as each peer."""
+    timings = alternate(contestants, 1, repeats, warm_up=False)
     return {
-        "values": values,
-        "seconds": _medians(timings),
+        "values": timings.outcomes,
+        "seconds": {name: statistics.median(seconds) for name, seconds in timings.seconds.items()},
         "ratios": {
             f"{name} against {peer}": timings.ratio(name, peer)
             for name in contestants
@@ -99,10 +108,6 @@ def contest(contestants: Mapping[str, Callable[[], float]], images: int, repeats
             if name.startswith("ours") and not peer.startswith("ours")
         },
     }
-
-
-def _medians(timings: Timings) -> dict[str, float]:
-    return {name: float(np.median(seconds)) for name, seconds in timings.seconds.items()}
 
 
 def _ours_precision_recall(generated: Tensor, real: Tensor) -> float:
@@ -124,15 +129,15 @@ PRECISION_RECALL: dict[str, Callable[[Tensor, Tensor], float]] = {
 }
 
 
-def benchmark_precision_recall(images: int, dimension: int, repeats: int) -> dict[str, Any]:
+def benchmark_precision_recall(setup: Setup) -> Contests:
     """Precision and recall, k = 3, with the memory that each takes on top of the features."""
-    generated, real = activations(images, dimension, 1, 0.01), activations(images, dimension, 2)
+    generated, real = setup.features()
     runs = {name: partial(run, generated, real) for name, run in PRECISION_RECALL.items()}
-    report = contest(runs, images, repeats)
+    report = contest(runs, setup.repeats)
     report["memory_gib"] = {
-        name: in_new_process(_precision_recall_memory, name, images, dimension) for name in runs
+        name: in_new_process(_precision_recall_memory, name, setup.images, setup.dimension) for name in runs
     }
-    return report
+    return {f"precision and recall, {setup.images} images": report}
 
 
 def _precision_recall_memory(name: str, images: int, dimension: int) -> float:
@@ -140,10 +145,28 @@ def _precision_recall_memory(name: str, images: int, dimension: int) -> float:
     return added_memory(lambda: PRECISION_RECALL[name](generated, real))[0]
 
 
-def benchmark_five(images: int, dimension: int, repeats: int) -> dict[str, Any]:
-    """FID, IS, precision, recall and KID from kept features, against the same five of torch-fidelity."""
-    sample, real = feature_set(images, dimension, 1, 0.01), feature_set(images, dimension, 2)
-    subset = min(1000, images)
+def benchmark_kid(setup: Setup) -> Contests:
+    """KID of 100 subsets of 1000 images; theirs computes in the precision of the features, float32."""
+    generated, real = setup.features()
+    wide, other = generated.double(), real.double()
+    size = min(1000, setup.images)
+    runs: dict[str, Callable[[], float]] = {
+        "ours": lambda: kid(generated, real, subset_size=size).mean,
+        "ours, float64": lambda: kid(wide, other, subset_size=size).mean,
+        "torch-fidelity": lambda: _peer_kid(generated, real, size),
+        "torch-fidelity, float64": lambda: _peer_kid(wide, other, size),
+    }
+    return {f"KID, {setup.images} images": contest(runs, setup.repeats)}
+
+
+def _peer_kid(generated: Tensor, real: Tensor, size: int) -> float:
+    found = kid_features_to_metric(generated, real, kid_subset_size=size, verbose=False)
+    return float(found["kernel_inception_distance_mean"])
+
+
+def benchmark_five(setup: Setup) -> Contests:
+    """FID, IS, precision, recall and KID (their sum) from kept features, against torch-fidelity's."""
+    sample, real = (feature_set(setup.images, setup.dimension, *side) for side in ((1, 0.01), (2, 0.0)))
 
     def ours() -> float:
         return sum(compute_metrics(FIVE, sample, Reference.from_features(real)).values())
@@ -151,66 +174,20 @@ def benchmark_five(images: int, dimension: int, repeats: int) -> dict[str, Any]:
     def peer() -> float:
         x, y = sample.features, real.features
         fid = fid_statistics_to_metric(fid_features_to_statistics(x), fid_features_to_statistics(y), False)
-        kid = kid_features_to_metric(x, y, kid_subset_size=subset, verbose=False)
-        precision, recall = calculate_precision_recall_part(x, y)
         score = isc_features_to_metric(sample.logits)["inception_score_mean"]
-        found = fid["frechet_inception_distance"], kid["kernel_inception_distance_mean"]
-        return float(sum(found) + score + precision + recall)
+        found = fid["frechet_inception_distance"] + _peer_kid(x, y, min(1000, setup.images))
+        return float(found + score + sum(calculate_precision_recall_part(x, y)))
 
-    return contest({"ours": ours, "torch-fidelity": peer}, images, repeats)
-
-
-def benchmark_metrics(
-    dimension: int = 2048,
-    images: int = 10_000,
-    few: int = 1_000,
-    repeats: int = 3,
-    sizes: tuple[int, ...] = CURVE_SIZES,
-) -> dict[str, Any]:
-    """All contests and the growth, as a plain report with its provenance."""
-    contests = benchmark_fid(images, few, dimension, repeats)
-    contests[f"precision and recall, {images} images"] = benchmark_precision_recall(
-        images, dimension, repeats
-    )
-    contests[f"five metrics, {images} images"] = benchmark_five(images, dimension, repeats)
-    return {
-        "dimension": dimension,
-        "repeats": repeats,
-        "threads": torch.get_num_threads(),
-        "provenance": provenance("cpu"),
-        "contests": contests,
-        "growth": benchmark_growth(sizes, dimension),
-    }
+    contestants = {"ours": ours, "torch-fidelity": peer}
+    return {f"five metrics of features, {setup.images} images": contest(contestants, setup.repeats)}
 
 
-def render_metrics(report: dict[str, Any]) -> str:
-    """The report as Markdown."""
-    where = report["provenance"]
-    lines = [
-        "# Metric arithmetic",
-        "",
-        f"Features of {report['dimension']} dimensions; device: {where['device']}, threads: "
-        f"{report['threads']}; torch {where['packages'].get('torch')}; commit {where['commit'][:12]}; "
-        f"median of {report['repeats']} alternating repeats [lowest, highest].",
-        "",
-        "| what | who | seconds | value | times as fast as | added GiB |",
-        "| --- | --- | ---: | ---: | --- | ---: |",
-    ]
-    for name, part in report["contests"].items():
-        for who, seconds in part["seconds"].items():
-            ratios = [
-                f"{peer} {spread(part['ratios'][f'{who} against {peer}'])}"
-                for peer in part["seconds"]
-                if f"{who} against {peer}" in part["ratios"]
-            ]
-            memory = part.get("memory_gib", {}).get(who)
-            lines.append(
-                f"| {name} | {who} | {seconds:.3g} | {part['values'][who]:.9g} | {'; '.join(ratios)} | "
-                f"{'' if memory is None else f'{memory:.2f}'} |"
+def benchmark_images(setup: Setup) -> Contests:
+    """The same five from pictures: one pass through the network against one run per metric."""
+    with tempfile.TemporaryDirectory() as folder:
+        contestants = image_contestants(setup.pictures, random_inception(Path(folder)))
+        return {
+            f"five metrics of images, {setup.pictures} images, Inception included": contest(
+                contestants, setup.repeats
             )
-    lines += ["", "| metric | images | seconds | added GiB |", "| --- | ---: | ---: | ---: |"]
-    for metric, points in report["growth"].items():
-        for point in points:
-            cost = f"{point['seconds']:.3g} | {point['gib']:.2f}"
-            lines.append(f"| {CURVE_METRICS[metric]} | {point['images']} | {cost} |")
-    return "\n".join(lines) + "\n"
+        }

@@ -5,16 +5,17 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
 @dataclass(frozen=True)
 class Timings:
-    """Seconds of every repeat, by contestant; ``images`` is the work of one repeat."""
+    """Seconds of every repeat and the last outcome, by contestant; ``images`` is the work of one repeat."""
 
     seconds: Mapping[str, list[float]]
     images: int
+    outcomes: Mapping[str, Any] = field(default_factory=dict)
 
     def rate(self, name: str) -> float:
         """Images per second, median over the repeats."""
@@ -26,17 +27,21 @@ class Timings:
         return {"median": statistics.median(paired), "low": min(paired), "high": max(paired)}
 
 
-def alternate(contestants: Mapping[str, Callable[[], object]], images: int, repeats: int) -> Timings:
-    """Time every contestant once per repeat, in turn, after one unmeasured round."""
-    for run in contestants.values():
-        run()
+def alternate(
+    contestants: Mapping[str, Callable[[], object]], images: int, repeats: int, warm_up: bool = True
+) -> Timings:
+    """Time every contestant once per repeat, in turn, after one unmeasured round unless told not to."""
+    if warm_up:
+        for run in contestants.values():
+            run()
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
+    outcomes: dict[str, object] = {}
     for _ in range(repeats):
         for name, run in contestants.items():
             started = time.perf_counter()
-            run()
+            outcomes[name] = run()
             seconds[name].append(time.perf_counter() - started)
-    return Timings(seconds, images)
+    return Timings(seconds, images, outcomes)
 
 
 def made_on(provenance: Mapping[str, Any], manner: str = "") -> str:

@@ -38,7 +38,7 @@ def mostly_below(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
     halves = 2 * above >= len(metrics)
     verdict = "supported" if share > 0.5 else "contradicted" if halves else "inconclusive"
     text = (
-        f"{below} of {len(metrics)} metrics fall, {above} rise, beyond the noise. Difference to the baseline, "
+        f"{below} of {len(metrics)} metrics fall, {above} rise, beyond the noise. Difference to baseline, "
         f"mean over paired seed blocks with 95% t interval: {'; '.join(found)}."
     )
     return ClaimResult(claim.id, verdict, share, None, None, text)

@@ -12,6 +12,7 @@ from skiptune.checkpoints.building.diffusers_folder import is_diffusers_folder, 
 from skiptune.checkpoints.building.load import load_official
 from skiptune.checkpoints.desk import DESK_FOLDER, load_desk_denoiser
 from skiptune.checkpoints.fetching.hub import folder_digest
+from skiptune.data.images import NEAREST, ROUNDINGS
 from skiptune.denoisers import Denoiser
 from skiptune.errors import SkiptuneError
 from skiptune.runtime.files import canonical_json, digest, file_digest
@@ -30,6 +31,7 @@ class ModelRef:
             describes itself, further arguments of ``load_diffusers``.
         sha256: of the weights' file; of a folder, of the names and contents of all its files.
         autoencoder_path, autoencoder_sha256: the second file of a latent model that needs one.
+        rounding: how the model's official program turns its images into uint8, see ``to_uint8``.
     """
 
     name: str
@@ -39,42 +41,48 @@ class ModelRef:
     sha256: str
     autoencoder_path: Path | None = None
     autoencoder_sha256: str | None = None
+    rounding: str = NEAREST
 
     @property
     def identity(self) -> dict[str, Any]:
         """What determines the network's outputs; the paths do not."""
         second = {"autoencoder": self.autoencoder_sha256} if self.autoencoder_sha256 else {}
-        return {"name": self.name, "denoiser": digest(self.description), "sha256": self.sha256, **second}
+        rounding = {"rounding": self.rounding} if self.rounding != NEAREST else {}
+        own = {"name": self.name, "denoiser": digest(self.description), "sha256": self.sha256}
+        return {**own, **second, **rounding}
 
 
 def resolve_model(model: Mapping[str, Any], checkpoints: Path) -> ModelRef:
     """Check that the weights of a model configuration are there; nothing is loaded yet.
 
     Raises:
-        SkiptuneError: an unknown kind, a missing file (the line says where to get it) or an unexpected
-            sha256.
+        SkiptuneError: an unknown kind or rounding, a missing file (the line says where to get it) or an
+            unexpected sha256.
     """
     name, kind = model["name"], model["kind"]
     if kind not in KINDS:
         raise SkiptuneError(f"model {name} is of kind {kind!r}; choose one of {', '.join(KINDS)}")
+    rounding = model.get("rounding", NEAREST)
+    if rounding not in ROUNDINGS:
+        raise SkiptuneError(f"model {name}: rounding is {rounding!r}; choose one of {', '.join(ROUNDINGS)}")
     description = canonical_json(dict(model["denoiser"]))
     if kind == "desk":
         path = DESK_FOLDER / f"{name}.safetensors"
         sha256 = verified(path, name, "train it with: make train-desk-models", model.get("sha256"))
-        return ModelRef(name, kind, description, path, sha256)
+        return ModelRef(name, kind, description, path, sha256, rounding=rounding)
     path = checkpoints / model["file"]
     url = model.get("url")
     if kind == "diffusers":
         sha256 = verified_folder(path, name, where(url), model.get("sha256"))
-        return ModelRef(name, kind, description, path, sha256)
+        return ModelRef(name, kind, description, path, sha256, rounding=rounding)
     command = f", or with: python scripts/download.py {name}" if url and "://" in url else ""
     sha256 = verified(path, name, where(url) + command, model.get("sha256"))
     if not model.get("autoencoder_file"):
-        return ModelRef(name, kind, description, path, sha256)
+        return ModelRef(name, kind, description, path, sha256, rounding=rounding)
     second = checkpoints / model["autoencoder_file"]
     hint = where(model.get("autoencoder_url"))
     second_sha256 = verified(second, name, hint, model.get("autoencoder_sha256"))
-    return ModelRef(name, kind, description, path, sha256, second, second_sha256)
+    return ModelRef(name, kind, description, path, sha256, second, second_sha256, rounding)
 
 
 def where(url: str | None) -> str:

@@ -88,6 +88,23 @@ def test_identity_is_of_content_not_of_place(tmp_path: Path) -> None:
     assert resolve_model(OFFICIAL, tmp_path).identity != here.identity
 
 
+def test_rounding_is_in_the_identity_only_where_it_is_not_the_usual_one() -> None:
+    usual = resolve_model(OFFICIAL, GOLDEN / "edm_adm")
+    assert usual.rounding == "nearest" and usual.identity.keys() == {"name", "denoiser", "sha256"}
+    down = resolve_model({**OFFICIAL, "rounding": "down"}, GOLDEN / "edm_adm")
+    assert down.identity == {**usual.identity, "rounding": "down"}
+    refused({**OFFICIAL, "rounding": "up"}, GOLDEN / "edm_adm", "'up'; choose one of nearest, down")
+
+
+def test_official_programs_that_cut_off() -> None:
+    # openai/consistency_models scripts/image_sample.py, CompVis/latent-diffusion scripts/sample_diffusion.py
+    configs = {path.stem: configured(path.stem) for path in (ROOT / "configs/model").glob("*.yaml")}
+    down = {name for name, model in configs.items() if "rounding" in model}
+    consistency = {name for name in configs if name.startswith(("cd_", "cm_"))}
+    assert down == consistency | {"ldm_cin256"} and len(consistency) == 5
+    assert {configs[name]["rounding"] for name in down} == {"down"}
+
+
 @pytest.mark.parametrize("name", ["edm_imagenet64", "edm_afhqv2"])
 def test_missing_file_says_where_to_get_it(name: str, tmp_path: Path) -> None:
     model = configured(name)

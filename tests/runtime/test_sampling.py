@@ -16,10 +16,11 @@ from safetensors.torch import load_file, save
 from skiptune.checkpoints.models import ModelRef, resolve_model
 from skiptune.denoisers import build_denoiser
 from skiptune.errors import SkiptuneError
-from skiptune.evaluation import load_extractor
+from skiptune.evaluation.extractors import ExtractorRef
 from skiptune.runtime import sampling
 from skiptune.runtime.files import digest
-from skiptune.runtime.sampling import IMAGES_KEPT, SampleChunk, SamplingSettings, chunk_numbers, compute_chunk
+from skiptune.runtime.sampling import IMAGES_KEPT, SamplingSettings, compute_chunk
+from skiptune.runtime.seed_chunks import SeedChunk, open_run
 from skiptune.runtime.store import RunStore
 from skiptune.runtime.workers import one_thread
 from skiptune.samplers import make_sampler
@@ -47,8 +48,7 @@ def settings() -> SamplingSettings:
         model=resolve_model(model, ROOT),
         sampler={"name": "euler", "steps": 1},
         intervention={"name": "none"},
-        features="glyphs_cnn",
-        features_sha256=load_extractor("glyphs_cnn").digest,
+        features=ExtractorRef.resolve({"name": "glyphs_cnn", "kind": "desk"}),
     )
 
 
@@ -101,7 +101,7 @@ def test_a_run_is_named_by_what_determines_its_bits(
     settings: SamplingSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def identity(settings: SamplingSettings) -> str:
-        return settings.open(RunStore(tmp_path)).id
+        return open_run(settings, RunStore(tmp_path)).id
 
     same = [
         settings,
@@ -109,6 +109,7 @@ def test_a_run_is_named_by_what_determines_its_bits(
         skip_tuning(settings, rho_bottom=1.0, place="residual"),
         replace(settings, sampler={"steps": 1, "name": "euler", "sigma_max": 80, "rho": 7.0}),
         replace(settings, model=replace(settings.model, path=tmp_path / "elsewhere.safetensors")),
+        replace(settings, features=replace(settings.features, weights=tmp_path / "elsewhere.pth")),
     ]
     assert len({identity(s) for s in same}) == 1
     others = [
@@ -118,7 +119,7 @@ def test_a_run_is_named_by_what_determines_its_bits(
         replace(settings, sampler={"name": "euler", "steps": 1, "sigma_max": 40.0}),
         replace(settings, sampler={"name": "unipc", "steps": 1}),
         replace(settings, model=replace(settings.model, sha256="0" * 64)),
-        replace(settings, features_sha256="0" * 64),
+        replace(settings, features=replace(settings.features, sha256="0" * 64)),
         replace(settings, micro_batch=100),
         replace(settings, device="cuda"),
         replace(settings, noise_device="cuda"),
@@ -171,11 +172,11 @@ def poisoned(model: ModelRef, folder: Path) -> ModelRef:
 
 def test_nan_from_the_network_stops_the_chunk(settings: SamplingSettings, tmp_path: Path) -> None:
     settings = replace(settings, model=poisoned(settings.model, tmp_path))
-    run = settings.open(RunStore(tmp_path / "store"))
+    run = open_run(settings, RunStore(tmp_path / "store"))
     with pytest.raises(
         SkiptuneError, match="125 of 125 images contain NaN or infinity .first seed 500."
     ) as caught:
-        SampleChunk(run, settings, 2)()
+        SeedChunk(run, settings, 2)()
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "store").exists()
 
@@ -193,13 +194,6 @@ def test_weights_changed_since_they_were_named(settings: SamplingSettings, tmp_p
 def test_noise_of_a_gpu_that_is_not_there(settings: SamplingSettings) -> None:
     with pytest.raises(SkiptuneError, match="torch sees no GPU"):
         compute_chunk(replace(settings, noise_device="cuda"), range(2))
-
-
-def test_seeds_come_in_whole_chunks() -> None:
-    assert list(chunk_numbers(range(500, 1250))) == [2, 3, 4]
-    for seeds in (range(0, 300), range(100, 350), range(0, 0), range(-250, 0)):
-        with pytest.raises(SkiptuneError, match="multiples of 250"):
-            chunk_numbers(seeds)
 
 
 def test_latents_are_decoded_and_guidance_counts_twice() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -17,12 +18,14 @@ from skiptune.runtime.store import RunStore
 class ImageMeans:
     """Means over seed blocks of the tensors ``[N]`` that a run stores under the names of the metrics.
 
-    The run's chunks may hold ``nfe [N]``, network evaluations per image; without it there are none.
+    ``stored`` gives the tensor's name where it is not that of the metric. The run's chunks may hold ``nfe
+    [N]``, network evaluations per image; without it there are none.
     """
 
     settings: SeedRun
     blocks: SeedBlocks
     metrics: tuple[str, ...]
+    stored: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -31,16 +34,17 @@ class ImageMeans:
             "numerics": NUMERICS,
             "run": self.settings.resolved(),
             "seeds": [list(bounds) for bounds in self.blocks.bounds],
-            "metrics": sorted(self.metrics),
+            "metrics": {name: self.stored.get(name, name) for name in sorted(self.metrics)},
         }
 
     def evaluate(self, store: RunStore) -> Evaluated:
         chunks = read_chunks(open_run(self.settings, store), self.blocks.seeds)
-        if unknown := [name for name in self.metrics if name not in chunks[0]]:
+        names = {name: self.stored.get(name, name) for name in sorted(self.metrics)}
+        if unknown := [name for name in names.values() if name not in chunks[0]]:
             raise SkiptuneError(f"no quantity {unknown[0]!r} here; there are {', '.join(sorted(chunks[0]))}")
         values = {}
-        for name in sorted(self.metrics):
-            joined = torch.cat([chunk[name].double() for chunk in chunks])
+        for name, tensor in names.items():
+            joined = torch.cat([chunk[tensor].double() for chunk in chunks])
             values[name] = [float(block.mean()) for block in joined.split(self.blocks.size)]
         nfe = torch.cat([chunk["nfe"] for chunk in chunks]).double().mean() if "nfe" in chunks[0] else 0
         return Evaluated(values, float(nfe))

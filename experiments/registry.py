@@ -17,6 +17,7 @@ from experiments.drawings.sample_pair import draw_sample_pair
 from experiments.measurement import Measurement, SeedBlocks
 from experiments.samples import SampleMeasurement
 from experiments.scale import Scale
+from experiments.skip_tuning import denoising_loss, gradient_norm, inversion, normalisation, skip_norms
 from experiments.tables.config import SAMPLES, FigureConfig, RowConfig
 from skiptune.errors import SkiptuneError
 from skiptune.samplers import make_sampler
@@ -62,7 +63,14 @@ def sampler_evaluations(scale: Scale, row: RowConfig) -> float:
     return calls
 
 
-KINDS: dict[str, Kind] = {SAMPLES: Kind(samples, sampler_evaluations)}
+KINDS: dict[str, Kind] = {
+    SAMPLES: Kind(samples, sampler_evaluations),
+    "gradient_norm": Kind(gradient_norm.gradient_norm, gradient_norm.evaluations),
+    "skip_norms": Kind(skip_norms.skip_norms, skip_norms.evaluations),
+    "denoising_loss": Kind(denoising_loss.denoising_loss, denoising_loss.evaluations),
+    "inversion": Kind(inversion.inversion, inversion.evaluations),
+    "normalisation": Kind(normalisation.normalisation, normalisation.evaluations),
+}
 
 DRAWINGS: dict[str, Drawing] = {
     "rho_curves": draw_rho_curves,

@@ -21,13 +21,17 @@ Config = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Role:
-    """One role: the configuration of its model and features, and its reference: images or a file."""
+    """One role: the configuration of its model and features, and its reference: images or a file.
+
+    `loss_features` are the networks whose features denoising losses are taken in.
+    """
 
     model: Config
     features: Config
     reference_images: int = 0
     reference: str | None = None
     reference_url: str | None = None
+    loss_features: tuple[str, ...] = ()
 
     @property
     def description(self) -> dict[str, str]:

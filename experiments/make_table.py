@@ -10,7 +10,7 @@ from pathlib import Path
 from experiments.bench import Bench
 from experiments.drawings.made import Made, Search
 from experiments.measurement import Result
-from experiments.registry import drawing, measurement
+from experiments.registry import drawing, kind_of, measurement
 from experiments.samples import SampleMeasurement
 from experiments.scale import Scale, role_descriptions
 from experiments.tables.config import RowConfig, TableConfig
@@ -32,6 +32,8 @@ def make_table(config: TableConfig, scale: Scale, bench: Bench, results: Path) -
         scale = scale.with_seeds(config.seeds[scale.name])
     drawings = [drawing(figure) for figure in config.figures]
     rows = config.rows_at(scale.name)
+    for row in rows:
+        kind_of(row)  # what does not exist is said before hours of work
     searches = {row.id: search(row, config, scale, bench) for row in rows if row.tuned}
 
     bench.label = "report seeds"
@@ -39,7 +41,8 @@ def make_table(config: TableConfig, scale: Scale, bench: Bench, results: Path) -
     for row in rows:
         found = searches.get(row.id)
         intervention = row.intervention if found is None else row.resolved(found.selected)
-        measurements[row.id] = measurement(scale, row, intervention, scale.report, config.metrics)
+        metrics = row.metrics or config.metrics
+        measurements[row.id] = measurement(scale, row, intervention, scale.report, metrics)
     measured = dict(zip(measurements, bench.measure(list(measurements.values())), strict=True))
     floors: dict[str, Result] = {}
     for row in rows:
@@ -61,7 +64,12 @@ def make_table(config: TableConfig, scale: Scale, bench: Bench, results: Path) -
         (
             *(row_result(row, scale, searches.get(row.id), measured[row.id]) for row in rows),
             *(
-                floor_row({name: f.value(name) for name in f.blocks}, (f.record, f.run), role=role)
+                floor_row(
+                    {name: f.value(name) for name in f.blocks},
+                    (f.record, f.run),
+                    role,
+                    alone=len(floors) == 1,
+                )
                 for role, f in floors.items()
             ),
         ),
@@ -104,7 +112,8 @@ def grid_below_one(config: TableConfig, row: RowConfig) -> tuple[float, ...]:
 def row_result(row: RowConfig, scale: Scale, found: Search | None, measured: Result) -> RowResult:
     """The row with the hashes of all records behind it: its own, its run, those of its search."""
     role = scale.role(row.role)
-    more = {"model": role.model["name"], "features": role.features["name"]}
+    features = row.measure.get("features", role.features["name"])
+    more = {"model": role.model["name"], "features": features}
     if found is not None:
         edge = "best at the lowest rho tried" if found.at_edge else "best inside the grid"
         more |= {"search": edge}

@@ -6,9 +6,10 @@ import importlib.util
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from experiments.registry import kind_of
-from experiments.scale import Role, Scale
+from experiments.scale import Role, Scale, named
 from experiments.tables.config import TableConfig
 from skiptune.checkpoints.fetching.official import OfficialFile, bytes_text
 
@@ -80,9 +81,11 @@ def needs_of(config: TableConfig, scale: Scale) -> Needs:
         nfe = kind_of(row).evaluations(scale, row)
         gflop = images * nfe * role.model.get("gflop_per_nfe", 0.0)
         rows.append(RowNeeds(row.label, role.model["name"], images, nfe, hours(gflop)))
-        files |= _files(role)
+        other = row.measure.get("features")
+        features = role.features if other is None else named(other, scale.extractors, "features")
+        files |= _files(role, features)
         packages |= {
-            name for part in (role.model, role.features) for name in PACKAGES.get(part.get("kind", ""), ())
+            name for part in (role.model, features) for name in PACKAGES.get(part.get("kind", ""), ())
         }
     return Needs(tuple(rows), files, frozenset(packages))
 
@@ -92,10 +95,10 @@ def hours(gflop: float) -> float:
     return gflop / 1e3 / SUSTAINED_TFLOPS / 3600
 
 
-def _files(role: Role) -> dict[str, str]:
-    """Every file of a role, with its address."""
+def _files(role: Role, features: Mapping[str, Any]) -> dict[str, str]:
+    """Every file of a role seen through these features, with its address."""
     found = {}
-    for values in (role.model, role.features):
+    for values in (role.model, features):
         for key, address in (("file", "url"), ("autoencoder_file", "autoencoder_url")):
             if values.get(key):
                 found[values[key]] = str(values.get(address) or "no address")

@@ -19,6 +19,7 @@ from experiments.samples import SampleMeasurement
 from experiments.scale import Scale
 from experiments.skip_tuning import denoising_loss, gradient_norm, inversion, normalisation, skip_norms
 from experiments.tables.config import SAMPLES, FigureConfig, RowConfig
+from experiments.windows import with_window
 from skiptune.errors import SkiptuneError
 from skiptune.samplers import make_sampler
 
@@ -43,9 +44,13 @@ def samples(
     blocks: SeedBlocks,
     metrics: tuple[str, ...],
 ) -> SampleMeasurement:
-    """Metrics of generated images; the measurement's setting ``features`` names another extractor."""
+    """Metrics of generated images; the measurement's setting ``features`` names another extractor.
+
+    An intervention may give a ``window`` of its sampler's steps in place of bounds for sigma.
+    """
     features = row.measure.get("features")
-    return scale.samples(row.role, row.sampler, intervention, blocks, metrics, features)
+    placed = with_window(intervention, scale.sampler(row.sampler))
+    return scale.samples(row.role, row.sampler, placed, blocks, metrics, features)
 
 
 def sampler_evaluations(scale: Scale, row: RowConfig) -> float:

@@ -14,6 +14,7 @@ from experiments.drawings.made import Made
 from experiments.tables.config import FigureConfig, RowConfig
 from experiments.tables.figures import BLUE, DPI, GREEN, GREY, ORANGE, save
 from experiments.tables.parsing import Section
+from skiptune.errors import SkiptuneError
 
 COLOURS = (BLUE, ORANGE, GREEN, "#CC79A7", "#E69F00", "#56B4E9", "black", GREY)
 MARKERS = "osD^vP*X"
@@ -38,11 +39,13 @@ def draw_lines(path: Path, figure: FigureConfig, made: Made) -> str | None:
     panels = [(y, value) for y in ys for value in values]
     columns = min(len(panels), 3)
     lines = -(-len(panels) // columns)
+    names = dict.fromkeys(made.settings(row).get(series) if series else None for row in rows)
+    looks = dict(zip(names, cycle(zip(COLOURS, MARKERS, strict=True)), strict=False))
     drawing = Figure(figsize=(max(3.4 * columns, 4.6), 2.8 * lines + 0.5), dpi=DPI)
     for i, (y, value) in enumerate(panels):
         axes = drawing.add_subplot(lines, columns, i + 1)
         chosen = [row for row in rows if panel is None or made.settings(row).get(panel) == value]
-        _panel(axes, made, chosen, x, y, series)
+        _panel(axes, made, chosen, x, y, series, looks)
         axes.set_xlabel(titles.get(x_title, x_title), fontsize=9)
         axes.set_ylabel(titles.get(y, y), fontsize=9)
         if panel is not None:
@@ -65,15 +68,25 @@ def draw_lines(path: Path, figure: FigureConfig, made: Made) -> str | None:
     return str(caption)
 
 
-def _panel(axes: Axes, made: Made, rows: Sequence[RowConfig], x: str, y: str, series: str | None) -> None:
+def _panel(
+    axes: Axes,
+    made: Made,
+    rows: Sequence[RowConfig],
+    x: str,
+    y: str,
+    series: str | None,
+    looks: Mapping[object, tuple[str, str]],
+) -> None:
+    """The lines of one panel; ``looks``: value of ``series`` -> its colour and marker in every panel."""
     groups: dict[object, list[RowConfig]] = {}
     for row in rows:
         settings: Mapping[str, object] = made.settings(row)
         if x in settings and y in made.measured[row.id].blocks:
             groups.setdefault(settings.get(series) if series else None, []).append(row)
-    for (name, members), colour, marker in zip(groups.items(), cycle(COLOURS), cycle(MARKERS), strict=False):
+    for name, members in groups.items():
+        colour, marker = looks[name]
         points = sorted(
-            ((float(str(made.settings(row)[x])), made.measured[row.id].value(y)) for row in members),
+            ((number(made.settings(row)[x], x), made.measured[row.id].value(y)) for row in members),
             key=lambda point: point[0],
         )
         spread = [
@@ -88,3 +101,10 @@ def _panel(axes: Axes, made: Made, rows: Sequence[RowConfig], x: str, y: str, se
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=8)
+
+
+def number(value: object, setting: str) -> float:
+    """The value as a place on an axis. Raises SkiptuneError for a text, true or false."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise SkiptuneError(f"x of a figure of lines must be a number, but {setting} is {value!r}")
+    return float(value)

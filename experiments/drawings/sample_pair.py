@@ -34,7 +34,11 @@ def draw_sample_pair(path: Path, figure: FigureConfig, made: Made) -> str | None
     )
     sampler = sampler_title(row.sampler["name"])
     rho = made.settings(row).get("rho_bottom")
-    titles = (f"{sampler}, ρ = 1", f"{sampler}, ρ = {rho:g} at the bottom")
+    titles = (
+        (f"{sampler}, ρ = 1", f"{sampler}, ρ = {rho:g} at the bottom")
+        if isinstance(rho, int | float)
+        else (made.config.row(row.baseline).label, row.label)
+    )
     sample_grid(path, baseline.images[:SHOWN], tuned.images[:SHOWN], labels, titles=titles)
     names_of_pair = f"{made.config.row(row.baseline).label} | {row.label}"
     chosen = "" if "row" in figure.parameters else f", of the pair with the lowest {metric.upper()} ratio"
@@ -54,6 +58,6 @@ def lowest_ratio(made: Made, metric: str) -> RowConfig | None:
     ratios = {
         row.id: made.measured[row.id].value(metric).value / made.measured[row.baseline].value(metric).value
         for row in made.rows
-        if row.baseline is not None
+        if row.baseline is not None and row.baseline in made.measured
     }
     return made.config.row(min(ratios, key=lambda id: ratios[id])) if ratios else None

@@ -46,6 +46,7 @@ class RowConfig:
     `measure` holds the `kind` of measurement (a key of `experiments.registry.KINDS`) and its settings;
     `sampler` and `intervention` hold a `name` and that group's own settings. An intervention setting equal to
     "tuned" is chosen on the selection seeds. `baseline` is the id of the row this one is compared with.
+    `metrics` are those of the table's metric columns that the row is measured in, all if empty.
     """
 
     id: str
@@ -56,6 +57,7 @@ class RowConfig:
     sampler: Mapping[str, Any]
     intervention: Mapping[str, Any]
     scales: tuple[str, ...]
+    metrics: tuple[str, ...]
     baseline: str | None
     paper: Mapping[str, float]
     paper_settings: Mapping[str, Any]
@@ -89,7 +91,7 @@ class RowConfig:
 
 @dataclass(frozen=True)
 class ClaimConfig:
-    """A claim and its test, both written before the run: `rule` names a function in `verdicts.RULES`."""
+    """A claim and its test, both written before the run: `rule` names a function in `rules.RULES`."""
 
     id: str
     statement: str
@@ -213,6 +215,7 @@ def _row(section: Section) -> RowConfig:
         sampler=section.optional("sampler", Mapping, {}),
         intervention=section.optional("intervention", Mapping, {"name": "none"}),
         scales=tuple(section.optional("scales", Sequence, SCALES)),
+        metrics=tuple(section.optional("metrics", Sequence, ())),
         baseline=section.optional("baseline", str, None),
         paper=section.numbers("paper"),
         paper_settings=section.optional("paper_settings", Mapping, {}),
@@ -261,7 +264,7 @@ def _filled(value: Any, settings: Mapping[str, Any], where: str) -> Any:
             return setting
     try:
         return value.format(**settings)
-    except (LookupError, ValueError) as error:
+    except (LookupError, ValueError, TypeError, AttributeError) as error:
         raise SkiptuneError(f"{where}: {value!r} does not fit its expand ({error})") from error
 
 
@@ -292,6 +295,10 @@ def _tuning(section: Section) -> TuningConfig:
 
 def _check(config: TableConfig, source: str) -> None:
     """What no single section can see: ids are unique, every reference has its other end."""
+    seeds = Section(config.seeds, f"{source}: seeds")
+    for scale in SCALES:
+        seeds.optional(scale, Mapping, {})
+    seeds.finish()
     for what, names in (
         ("row id", [row.id for row in config.rows]),
         ("row label", [row.label for row in config.rows]),
@@ -307,6 +314,8 @@ def _check(config: TableConfig, source: str) -> None:
             raise SkiptuneError(
                 f"{source}: row '{row.id}': baseline '{row.baseline}' is not a row; rows: {known}"
             )
+        if unknown := sorted(set(row.metrics) - metrics):
+            raise SkiptuneError(f"{source}: row '{row.id}': metric '{unknown[0]}' has no metric column")
         if unknown := sorted(set(row.paper) - metrics):
             raise SkiptuneError(f"{source}: row '{row.id}': paper value '{unknown[0]}' has no metric column")
     grids = {} if config.tuning is None else config.tuning.grids

@@ -10,6 +10,7 @@ from typing import Any
 from experiments.tables.config import PAPERS, ColumnConfig, RowConfig, TableConfig
 from experiments.tables.results import ClaimResult, RowResult, TableResult
 from experiments.values import Value
+from skiptune.evaluation.metrics import get_metric
 
 Roles = Mapping[str, Mapping[str, str]]  # role -> what played it: model, data, features
 NONE = "–"
@@ -178,14 +179,22 @@ def _notes(result: TableResult, config: TableConfig) -> list[str]:
     """The floor and how to read the intervals."""
     notes = []
     for column in config.columns:
-        floor = None if result.floor is None else result.floor.values.get(column.key)
-        if floor is not None:
-            text = f"between real images and the reference {column.title} is {_interval(floor, column)}"
-            notes.append(f"floor: {text}, about the lowest value to expect of a perfect model")
-            if at_floor := _at_floor(result, column.key, floor):
-                notes.append(f"rows at the floor, with little room below: {at_floor}")
+        for row in result.floors:
+            floor = row.values.get(column.key)
+            if floor is None:
+                continue
+            lower = get_metric(column.key).lower_is_better
+            of = f" of `{row.settings['role']}`" if len(result.floors) > 1 else ""
+            text = f"between real images{of} and the reference {column.title} is {_interval(floor, column)}"
+            best, room = ("lowest", "below") if lower else ("highest", "above")
+            notes.append(f"floor: {text}, about the {best} value to expect of a perfect model")
+            if at_floor := _at_floor(result, column.key, row, lower):
+                notes.append(f"rows at the floor, with little room {room}: {at_floor}")
     groups = _names(
-        {(v.n, v.images): None} for row in result.rows if row is not result.floor for v in row.values.values()
+        {(v.n, v.images): None}
+        for row in result.rows
+        if row not in result.floors
+        for v in row.values.values()
     )
     for n, images in groups:
         if n > 1:
@@ -197,12 +206,24 @@ def _notes(result: TableResult, config: TableConfig) -> list[str]:
     return notes
 
 
-def _at_floor(result: TableResult, metric: str, floor: Value) -> str:
-    """Labels of the rows whose interval meets that of the floor."""
-    values = [(row.label, row.values[metric]) for row in result.rows if metric in row.values]
-    top = floor.value if floor.high is None else floor.high
-    lows = [(label, v.value if v.low is None else v.low) for label, v in values if v is not floor]
-    return ", ".join(label for label, low in lows if low <= top)
+def _at_floor(result: TableResult, metric: str, floor: RowResult, lower_is_better: bool) -> str:
+    """Labels of the rows of the floor's role whose interval meets the floor's or lies beyond it."""
+    rows = [row for row in result.rows if metric in row.values and row not in result.floors]
+    rows = [row for row in rows if row.settings.get("role") == floor.settings["role"]]
+    low, high = _ends(floor.values[metric])
+    beyond = [
+        row.label
+        for row in rows
+        for own_low, own_high in [_ends(row.values[metric])]
+        if (own_low <= high if lower_is_better else own_high >= low)
+    ]
+    return ", ".join(beyond)
+
+
+def _ends(value: Value) -> tuple[float, float]:
+    """The interval, or the value twice where there is none."""
+    low, high = value.low, value.high
+    return value.value if low is None else low, value.value if high is None else high
 
 
 def _provenance(result: TableResult) -> str:

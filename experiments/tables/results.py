@@ -12,7 +12,7 @@ from experiments.tables.contract import validate_table_json
 from experiments.values import Value
 from skiptune.errors import SkiptuneError
 
-FLOOR = "real vs real (floor)"
+FLOOR, FLOOR_ARM = "real vs real (floor)", "floor"
 
 
 @dataclass(frozen=True)
@@ -80,9 +80,9 @@ class TableResult:
         return next((row for row in self.rows if row.label == label), None)
 
     @property
-    def floor(self) -> RowResult | None:
-        """The metric between real and real images: about what a perfect model would score."""
-        return self.row(FLOOR)
+    def floors(self) -> tuple[RowResult, ...]:
+        """Real against real images, one row a role: about what a perfect model would score."""
+        return tuple(row for row in self.rows if row.settings.get("arm") == FLOOR_ARM)
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -120,9 +120,15 @@ class TableResult:
         )
 
 
-def floor_row(values: Mapping[str, Value], record: tuple[str, ...], **settings: Any) -> RowResult:
-    """What the metric is between real and real images, where no network is called."""
-    return RowResult(FLOOR, {"arm": "floor", **settings}, 0, values, {}, record=record)
+def floor_row(
+    values: Mapping[str, Value], record: tuple[str, ...], role: str, *, alone: bool = True
+) -> RowResult:
+    """The metrics of a role's real images against each other, where no network is called.
+
+    `alone`: whether the table has no other floor; else the label names the role.
+    """
+    label = FLOOR if alone else f"{FLOOR}, {role}"
+    return RowResult(label, {"arm": FLOOR_ARM, "role": role}, 0, values, {}, record=record)
 
 
 def not_run(label: str, settings: Mapping[str, Any], paper: Mapping[str, float], reason: str) -> RowResult:

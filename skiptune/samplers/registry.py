@@ -15,6 +15,7 @@ from skiptune.samplers.grids import Grid
 from skiptune.samplers.heun import Churn, Euler, Heun
 from skiptune.samplers.pndm import FPNDM, SPNDM
 from skiptune.samplers.schedules import VE, VP, Linear, NoiseSchedule
+from skiptune.samplers.sde import SDE
 from skiptune.samplers.state import Sampler
 from skiptune.samplers.unipc import UniPC
 
@@ -105,10 +106,24 @@ def consistency(
     return Consistency(Grid(steps + 1, "karras", sigma_min, sigma_max, rho, zero=False), clip)
 
 
+def sde(
+    *,
+    steps: int,
+    grid: str = "karras",
+    sigma_min: float = 0.002,
+    sigma_max: float = 80.0,
+    rho: float = 7.0,
+    tau: float = 1.0,
+    order: int = 1,
+) -> SDE:
+    """The reverse SDE of strength `tau` (0: the ODE) on `steps` levels and a final 0: NFE = steps."""
+    return SDE(Grid(steps, grid, sigma_min, sigma_max, rho, zero=True), tau, order)
+
+
 REQUIRED = inspect.Parameter.empty
 SAMPLERS: dict[str, Callable[..., Sampler]] = {
     "euler": euler, "heun": heun, "unipc": unipc,
-    "consistency": consistency, "ddim": ddim, "ddpm": ddpm, "s_pndm": s_pndm, "f_pndm": f_pndm,
+    "consistency": consistency, "ddim": ddim, "ddpm": ddpm, "s_pndm": s_pndm, "f_pndm": f_pndm, "sde": sde,
 }  # fmt: skip
 
 

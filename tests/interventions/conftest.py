@@ -1,35 +1,15 @@
-import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from torch import nn
 
-from experiments.golden.networks import build_network
 from skiptune.denoisers import guided as networks
 from skiptune.denoisers.ddim import DDIMUNet
 from skiptune.denoisers.edm2 import EDM2Precond
 from skiptune.denoisers.uvit import UViT
 from skiptune.interventions.skip_tuning import PLACES
-
-KEPT = Path(__file__).parents[1] / "data/golden"
-
-
-@pytest.fixture(scope="session")
-def golden():
-    """case name -> (manifest entry, network with its weights in evaluation mode, recorded tensors)."""
-    entries = {entry["case"]: entry for entry in json.loads((KEPT / "manifest.json").read_text())["cases"]}
-
-    def load(case):
-        denoiser = build_network(entries[case]["constructor"])
-        denoiser.load_state_dict(load_file(KEPT / case / "weights.safetensors"))
-        denoiser.eval().requires_grad_(False)
-        return entries[case], denoiser, load_file(KEPT / case / "io.safetensors")
-
-    return load
 
 
 @dataclass

@@ -6,6 +6,7 @@ from skiptune.samplers import (
     DDPM,
     FPNDM,
     SAMPLERS,
+    SDE,
     SPNDM,
     VP,
     Churn,
@@ -36,6 +37,9 @@ def test_settings_reach_the_sampler():
     assert make_sampler(
         "unipc", steps=8, grid="log_snr", order=2, variant="bh2", corrector=False, denoise_to_zero=True
     ) == UniPC(Grid(9, "log_snr", zero=True), order=2, variant="bh2", corrector=False)
+    assert make_sampler("sde", steps=6, sigma_min=0.01, tau=0.5, order=2) == SDE(
+        Grid(6, sigma_min=0.01, zero=True), tau=0.5, order=2
+    )
 
 
 def test_settings_reach_the_samplers_of_discrete_models():
@@ -65,7 +69,9 @@ def test_every_sampler_needs_steps_and_names_what_it_knows(name):
 
 
 def test_unknown_names_are_answered_with_the_known_ones():
-    with pytest.raises(SkiptuneError, match="consistency, ddim, ddpm, euler, f_pndm, heun, s_pndm, unipc"):
+    with pytest.raises(
+        SkiptuneError, match="consistency, ddim, ddpm, euler, f_pndm, heun, s_pndm, sde, unipc"
+    ):
         make_sampler("dpm", steps=3)
     with pytest.raises(SkiptuneError, match="linear, ve, vp"):
         make_sampler("heun", steps=3, schedule="cosine")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from experiments.tables.config import ClaimConfig
 from experiments.tables.results import ClaimResult
+from experiments.tables.rules.bound import below_bound
 from experiments.tables.rules.curves import CURVE_RULES
 from experiments.tables.rules.equivalence import share_of_gain
 from experiments.tables.rules.evidence import Evidence, Rule
@@ -22,6 +23,7 @@ RULES: dict[str, Rule] = {
     "signs": signs,
     "share_of_gain": share_of_gain,
     "mostly_below": mostly_below,
+    "below_bound": below_bound,
     **CURVE_RULES,
 }
 

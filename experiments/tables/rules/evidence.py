@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -37,4 +38,5 @@ def undecided(claim: ClaimConfig, verdict: str, why: str) -> ClaimResult:
 
 def span(interval: Interval) -> str:
     """A value with its interval, "0.533 [0.510, 0.557]"."""
-    return f"{interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
+    digits = 3 if abs(interval.value) >= 0.1 else 2 - math.floor(math.log10(abs(interval.value) or 1))
+    return f"{interval.value:.{digits}f} [{interval.low:.{digits}f}, {interval.high:.{digits}f}]"

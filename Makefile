@@ -30,13 +30,19 @@ help: ## Show this list
 reproduce-table-%: $(STAMP) FORCE ## Table N of Skip-Tuning
 	@$(call TABLE,skip_tuning/$*)
 
+reproduce-figure-%: $(STAMP) FORCE ## Figure N of Skip-Tuning
+	@$(call TABLE,skip_tuning/figure_$*)
+
+reproduce-appendix-%: $(STAMP) FORCE ## Appendix N (a letter) of Skip-Tuning
+	@$(call TABLE,skip_tuning/appendix_$*)
+
 reproduce-s2dm-table-%: $(STAMP) FORCE ## Table N of S2-DMs
 	@$(call TABLE,s2dm/$*)
 
 reproduce-ip-table-%: $(STAMP) FORCE ## Table N of Importance Probe
 	@$(call TABLE,importance_probe/$*)
 
-reproduce-all: $(STAMP) ## Every table; one that fails does not stop the others
+reproduce-all: $(STAMP) ## Every table and figure; one that fails does not stop the others
 	@failed=; for table in $(TABLES); do $(call TABLE,$$table) || failed="$$failed $$table"; done; \
 	if [ -n "$$failed" ]; then echo "error: not made:$$failed" >&2; exit 1; fi
 

@@ -15,6 +15,7 @@ from skiptune.runtime.distributed import barrier, share, world
 from skiptune.runtime.progress import Progress
 from skiptune.runtime.provenance import provenance
 from skiptune.runtime.seed_chunks import CHUNK, SeedChunk, chunk_numbers, open_run
+from skiptune.runtime.shared_chunks import SharedChunk, joined
 from skiptune.runtime.store import RunStore
 from skiptune.runtime.workers import Workers, one_thread
 
@@ -25,6 +26,11 @@ class Spent:
 
     seconds: float
     images_per_second: float | None
+
+
+def size(task: SharedChunk | SeedChunk) -> int:
+    """Chunks of a task."""
+    return len(task.chunks) if isinstance(task, SharedChunk) else 1
 
 
 @dataclass
@@ -66,7 +72,7 @@ class Bench:
             done = (len(mine) - len(missing)) * CHUNK
             silent = not world().is_main
             with Progress(len(mine) * CHUNK, label=self.label, initial=done, silent=silent) as progress:
-                self.workers.run(missing, lambda task: progress.advance(CHUNK))
+                self.workers.run(joined(missing), lambda task: progress.advance(CHUNK * size(task)))
             seconds = time.perf_counter() - started
             rate = len(missing) * CHUNK * world().size / seconds
             for id, chunks in Counter(task.run.id for task in missing).items():

@@ -15,7 +15,7 @@ from experiments.samples import SampleMeasurement
 from experiments.scale import Scale, role_descriptions
 from experiments.tables.config import RowConfig, TableConfig
 from experiments.tables.results import Provenance, RowResult, TableResult, floor_row
-from experiments.tables.rules import Evidence, judge
+from experiments.tables.rules import Evidence, check_rules, judge
 from experiments.tables.write import table_folder, write_table
 from skiptune.errors import SkiptuneError
 from skiptune.evaluation.metrics import get_metric
@@ -32,8 +32,9 @@ def make_table(config: TableConfig, scale: Scale, bench: Bench, results: Path) -
         scale = scale.with_seeds(config.seeds[scale.name])
     drawings = [drawing(figure) for figure in config.figures]
     rows = config.rows_at(scale.name)
+    check_rules(config.claims)  # what does not exist is said before hours of work
     for row in rows:
-        kind_of(row)  # what does not exist is said before hours of work
+        kind_of(row)
     searches = {row.id: search(row, config, scale, bench) for row in rows if row.tuned}
 
     bench.label = "report seeds"

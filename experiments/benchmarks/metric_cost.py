@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import resource
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -65,18 +64,21 @@ def in_new_process(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def added_memory(run: Callable[[], object]) -> tuple[float, float]:
-    """GiB by which the process's peak rises during the run, and the seconds that it takes."""
-    before, started = _peak(), time.perf_counter()
+    """GiB that the run takes at most, above what the process holds before it, and its seconds (Linux)."""
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again at what is held now
+    before, started = _status("VmRSS"), time.perf_counter()
     run()
-    return _peak() - before, time.perf_counter() - started
+    return max(0.0, _status("VmHWM") - before), time.perf_counter() - started
 
 
-def _peak() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # KiB on Linux
+def _status(key: str) -> float:
+    # Not getrusage: its peak is inherited from the process that started this one.
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(float(line.split()[1]) for line in lines if line.startswith(key)) / 2**20
 
 
 def cost(curve: str, images: int, dimension: int) -> dict[str, float]:
-    """Seconds and added GiB of one curve's metrics of `images` against as many, the reference's own parts too."""
+    """Seconds and added GiB of a curve's metrics, `images` against as many, the reference's own parts too."""
     names = CURVES[curve][1]
     sample, real = feature_set(images, dimension, 1, 0.01), feature_set(images, dimension, 2)
     compute_metrics(names, feature_set(100, 16, 1), Reference.from_features(feature_set(100, 16, 2)))

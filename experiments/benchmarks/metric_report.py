@@ -1,4 +1,4 @@
-"""The benchmark of the metrics in parts, each measured in one go; the report keeps the parts measured before."""
+"""The benchmark of the metrics, in parts that are measured one by one and joined in one report."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def render_metrics(report: Mapping[str, Any]) -> str:
     if contests:
         lines += [
             "Same features, same process; median of the alternating repeats, ratios of the paired repeats "
-            "[lowest, highest]. `cached`: with the reference's factor, as all rows of a table after the first.",
+            "[lowest, highest]. `cached`: with the reference's factor, as for all rows but the first.",
             "",
             "| what | who | seconds | value | times as fast as | added GiB |",
             "| --- | --- | ---: | ---: | --- | ---: |",

@@ -46,9 +46,9 @@ class SampleBatches:
         denoiser = cached_model(self.model, self.device)
         sampler = make_sampler(**SAMPLERS[self.sampler])
         intervention = TUNED if self.intervention == "tuned" else UNTOUCHED
-        with attach_intervention(intervention, denoiser, sampler.sigmas.tolist()):
-            for start in range(0, len(self.seeds), self.micro_batch):
-                sample_images(denoiser, sampler, self.seeds[start : start + self.micro_batch])
+        for start in range(0, len(self.seeds), self.micro_batch):
+            batch = self.seeds[start : start + self.micro_batch]
+            sample_images(denoiser, sampler, [intervention], batch)
         if self.device == "cuda":
             torch.cuda.synchronize()
 
@@ -113,8 +113,7 @@ def benchmark_hooks(denoiser: Denoiser, device: str, repeats: int) -> dict[str, 
         made = make_sampler(**SAMPLERS[sampler])
 
         def work() -> None:
-            with attach_intervention(intervention, denoiser, made.sigmas.tolist()):
-                sample_images(denoiser, made, range(125))
+            sample_images(denoiser, made, [intervention], range(125))
             if device == "cuda":
                 torch.cuda.synchronize()
 

@@ -249,6 +249,8 @@ def expanded(row: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
     own = dict(row)
     axes = Section(own.pop("expand", None) or {}, f"{where}.expand")
     lists = {key: axes.take(key, Sequence) for key in list(axes.data)}
+    if empty := [key for key, values in lists.items() if not values]:
+        raise SkiptuneError(f"{where}.expand.{empty[0]} is empty: give at least one value")
     return [_filled(own, dict(zip(lists, values, strict=True)), where) for values in product(*lists.values())]
 
 

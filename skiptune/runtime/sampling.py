@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -18,11 +18,12 @@ from skiptune.denoisers.latent import LatentDenoiser
 from skiptune.errors import SkiptuneError
 from skiptune.evaluation.extractors import ExtractorRef, FeatureExtractor
 from skiptune.evaluation.features import FeatureSet
-from skiptune.interventions.build import attach_intervention, complete_settings
+from skiptune.interventions.build import complete_settings
 from skiptune.runtime.provenance import device as usable_device
 from skiptune.runtime.seed_chunks import CHUNK, NUMERICS, read_chunks
 from skiptune.runtime.store import Run
-from skiptune.samplers import Sampler, initial_noise, known_settings, make_sampler, sample, step_noise
+from skiptune.runtime.together import sample_together
+from skiptune.samplers import Sampler, initial_noise, known_settings, make_sampler, step_noise
 from skiptune.samplers.registry import REQUIRED
 
 IMAGES_KEPT = 16  # the first images of every chunk are stored for grids
@@ -75,7 +76,7 @@ class SamplingSettings:
 
     def compute(self, seeds: range) -> dict[str, Tensor]:
         """Features ``[N, d]``, logits ``[N, K]``, labels ``[N]`` if conditional, first images, NFE ``[]``."""
-        return compute_chunk(self, seeds)
+        return compute_chunks([self], seeds)[0]
 
 
 def named_sampler(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -106,36 +107,52 @@ def named_intervention(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {"name": "none"} if neutral else complete
 
 
-def compute_chunk(settings: SamplingSettings, seeds: range) -> dict[str, Tensor]:
-    """What ``SamplingSettings.compute`` stores."""
+def compute_chunks(conditions: Sequence[SamplingSettings], seeds: range) -> list[dict[str, Tensor]]:
+    """What ``SamplingSettings.compute`` stores, of conditions that differ in their intervention alone.
+
+    What they share is computed once; the bits are those of separate runs.
+
+    Raises:
+        SkiptuneError: NaN or infinity in an image.
+    """
+    settings = conditions[0]
     denoiser = cached_model(settings.model, settings.device)
     extractor = cached_extractor(settings.features, settings.device)
     sampler = make_sampler(**settings.sampler)
-    images, labels = [], []
-    denoiser.nfe = 0
+    interventions = [condition.intervention for condition in conditions]
+    images: list[list[Tensor]] = [[] for _ in conditions]
+    evaluations = [0] * len(conditions)
+    labels: list[Tensor] = []
     batches = [seeds[i : i + settings.micro_batch] for i in range(0, len(seeds), settings.micro_batch)]
-    levels = sampler.fitted(denoiser).sigmas.tolist()
-    with attach_intervention(settings.intervention, denoiser, levels):
-        for batch in batches:
-            x, label = sample_images(denoiser, sampler, batch, settings.noise_device)
-            images.append(to_uint8(x, settings.model.rounding))
-            labels.append(label)
-    uint8 = torch.cat(images)
-    chunk = {
-        **extractor(uint8),
-        "images": uint8[:IMAGES_KEPT].cpu().contiguous(),
-        "nfe": torch.tensor(denoiser.nfe / len(batches), dtype=torch.float64),
-    }
-    if denoiser.num_classes:
-        chunk["labels"] = torch.cat([label for label in labels if label is not None]).cpu()
-    return chunk
+    for batch in batches:
+        found, label = sample_images(denoiser, sampler, interventions, batch, settings.noise_device)
+        for number, (x, calls) in enumerate(found):
+            images[number].append(to_uint8(x, settings.model.rounding))
+            evaluations[number] += calls
+        labels += [] if label is None else [label.cpu()]
+    chunks = []
+    for parts, calls in zip(images, evaluations, strict=True):
+        uint8 = torch.cat(parts)
+        chunk = {
+            **extractor(uint8),
+            "images": uint8[:IMAGES_KEPT].cpu().contiguous(),
+            "nfe": torch.tensor(calls / len(batches), dtype=torch.float64),
+        }
+        chunks.append(chunk | ({"labels": torch.cat(labels)} if labels else {}))
+    return chunks
 
 
 @torch.inference_mode()
 def sample_images(
-    denoiser: Denoiser, sampler: Sampler, seeds: range, noise_device: str = "cpu"
-) -> tuple[Tensor, Tensor | None]:
-    """Images ``[N, C, H, W]`` of these seeds, in one batch, latents decoded, and their labels ``[N]``.
+    denoiser: Denoiser,
+    sampler: Sampler,
+    interventions: Sequence[Mapping[str, Any]],
+    seeds: range,
+    noise_device: str = "cpu",
+) -> tuple[list[tuple[Tensor, int]], Tensor | None]:
+    """For every intervention decoded images ``[N, C, H, W]`` of these seeds, and network evaluations.
+
+    One batch; the labels ``[N]`` come with them.
 
     Raises:
         SkiptuneError: NaN or infinity in an image.
@@ -150,17 +167,18 @@ def sample_images(
     def noise_at(step: int) -> Tensor:
         return step_noise(seeds, step, denoiser.image_shape, device)
 
-    x = sample(sampler, denoiser, noise, condition, noise_at)
+    found = sample_together(sampler, denoiser, interventions, noise, condition, noise_at)
     if isinstance(denoiser, LatentDenoiser):
-        x = denoiser.decode(x)
-    finite = torch.isfinite(x).flatten(1).all(dim=1)
-    if not finite.all():
-        bad = [seed for seed, good in zip(seeds, finite.tolist(), strict=True) if not good]
-        raise SkiptuneError(
-            f"{len(bad)} of {len(seeds)} images contain NaN or infinity (first seed {bad[0]}): the network's "
-            "output is not finite; check its weights and the intervention"
-        )
-    return x, labels
+        found = [(denoiser.decode(x), calls) for x, calls in found]
+    for x, _ in found:
+        finite = torch.isfinite(x).flatten(1).all(dim=1)
+        if not finite.all():
+            bad = [seed for seed, good in zip(seeds, finite.tolist(), strict=True) if not good]
+            raise SkiptuneError(
+                f"{len(bad)} of {len(seeds)} images contain NaN or infinity (first seed {bad[0]}): the "
+                "network's output is not finite; check its weights and the intervention"
+            )
+    return found, labels
 
 
 @lru_cache(maxsize=4)

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
-from experiments.cost import SUSTAINED_TFLOPS, dry_run, expected_nfe
+from experiments.cost import dry_run
+from experiments.needs import SUSTAINED_TFLOPS
+from experiments.registry import kind_of
 from experiments.scale import Scale
 from experiments.tables.config import TableConfig, parse_table
 
@@ -29,8 +31,11 @@ def table(composed: Callable[..., dict[str, Any]]) -> TableConfig:
         ({"name": "euler", "steps": 4, "S_churn": 10.0}, 4),
     ],
 )
-def test_network_evaluations(scales: dict[str, Scale], sampler: dict[str, Any], nfe: int) -> None:
-    assert expected_nfe(scales["desk"], sampler) == nfe
+def test_network_evaluations(
+    scales: dict[str, Scale], table: TableConfig, sampler: dict[str, Any], nfe: int
+) -> None:
+    row = replace(table.rows[0], sampler=sampler)
+    assert kind_of(row).evaluations(scales["desk"], row) == nfe
 
 
 def test_desk_needs_no_download(table: TableConfig, scales: dict[str, Scale]) -> None:

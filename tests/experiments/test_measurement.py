@@ -10,35 +10,38 @@ from typing import Any
 import pytest
 import yaml
 
-from experiments.measurement import Bench, Measurement, SeedBlocks
-from experiments.references import FLOOR_BLOCKS
+from experiments.bench import Bench
+from experiments.measurement import SeedBlocks
+from experiments.references import FLOOR_BLOCKS, RealImages
+from experiments.samples import SampleMeasurement
 from skiptune.checkpoints.models import resolve_model
 from skiptune.errors import SkiptuneError
-from skiptune.evaluation import load_extractor
+from skiptune.evaluation.extractors import ExtractorRef
 from skiptune.runtime.sampling import SamplingSettings
+from skiptune.runtime.seed_chunks import open_run
 from skiptune.runtime.store import Run, RunStore
 from skiptune.runtime.workers import Workers
 
 ROOT = Path(__file__).resolve().parents[2]
 TWO = SeedBlocks(0, 2, 250)
+GLYPHS_CNN = ExtractorRef.resolve({"name": "glyphs_cnn", "kind": "desk"})
 
 
 @pytest.fixture(scope="module")
-def measurement() -> Measurement:
+def measurement() -> SampleMeasurement:
     """Two blocks of one chunk, one network evaluation per image."""
     model = yaml.safe_load((ROOT / "configs/model/edm_glyphs.yaml").read_text())
     settings = SamplingSettings(
         model=resolve_model(model, ROOT),
         sampler={"name": "euler", "steps": 1},
         intervention={"name": "skip_tuning", "rho_bottom": 0.8},
-        features="glyphs_cnn",
-        features_sha256=load_extractor("glyphs_cnn").digest,
+        features=GLYPHS_CNN,
     )
-    return Measurement(settings, TWO, "glyphs", 300, ("fid", "accuracy"))
+    return SampleMeasurement(settings, TWO, RealImages("glyphs", 300, GLYPHS_CNN, "cpu"), ("fid", "accuracy"))
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory, measurement: Measurement) -> Bench:
+def bench(tmp_path_factory: pytest.TempPathFactory, measurement: SampleMeasurement) -> Bench:
     """One worker, the measurement made."""
     bench = Bench(RunStore(tmp_path_factory.mktemp("one")), Workers(1))
     bench.measure([measurement])
@@ -57,8 +60,8 @@ def copy(bench: Bench, tmp_path: Path) -> Iterator[Bench]:
     yield Bench(RunStore(tmp_path), Workers(1))
 
 
-def sampling_run(bench: Bench, measurement: Measurement) -> Run:
-    return measurement.settings.open(bench.store)
+def sampling_run(bench: Bench, measurement: SampleMeasurement) -> Run:
+    return open_run(measurement.settings, bench.store)
 
 
 def chunk_times(run: Run) -> dict[str, int]:
@@ -70,14 +73,14 @@ def without_circumstances(record: dict[str, Any] | None) -> dict[str, Any]:
     return {key: record[key] for key in record if key not in ("provenance", "images_per_second", "seconds")}
 
 
-def test_two_workers_give_the_same_bits(bench: Bench, measurement: Measurement, tmp_path: Path) -> None:
+def test_two_workers_give_the_same_bits(bench: Bench, measurement: SampleMeasurement, tmp_path: Path) -> None:
     with Workers(2) as workers:
         together = Bench(RunStore(tmp_path), workers)
         (result,) = together.measure([measurement])
     one, two = sampling_run(bench, measurement), sampling_run(together, measurement)
     for number in range(2):
         assert one.chunk_path(number).read_bytes() == two.chunk_path(number).read_bytes()
-    records = [b.store.open(b.identity(measurement)).record() for b in (bench, together)]
+    records = [b.store.open(measurement.identity).record() for b in (bench, together)]
     assert without_circumstances(records[0]) == without_circumstances(records[1])
     assert (result.nfe, result.run, result.bounds) == (1, one.id, ((0, 249), (250, 499)))
     fid = result.value("fid")
@@ -85,14 +88,14 @@ def test_two_workers_give_the_same_bits(bench: Bench, measurement: Measurement, 
     assert 0 <= result.value("accuracy").value <= 1
 
 
-def test_second_call_computes_nothing(bench: Bench, measurement: Measurement) -> None:
+def test_second_call_computes_nothing(bench: Bench, measurement: SampleMeasurement) -> None:
     files = {path: path.stat().st_mtime_ns for path in bench.store.root.rglob("*.*")}
     first, second = bench.measure([measurement]), bench.measure([measurement, measurement])
     assert second == [*first, *first]
     assert {path: path.stat().st_mtime_ns for path in bench.store.root.rglob("*.*")} == files
 
 
-def test_more_seeds_go_on_where_fewer_stopped(copy: Bench, measurement: Measurement) -> None:
+def test_more_seeds_go_on_where_fewer_stopped(copy: Bench, measurement: SampleMeasurement) -> None:
     run = sampling_run(copy, measurement)
     before = chunk_times(run)
     one, three = (
@@ -109,7 +112,9 @@ def test_more_seeds_go_on_where_fewer_stopped(copy: Bench, measurement: Measurem
 
 
 @pytest.mark.parametrize("damage", ["flipped", "cut"])
-def test_damaged_chunk_is_named_and_made_anew(copy: Bench, measurement: Measurement, damage: str) -> None:
+def test_damaged_chunk_is_named_and_made_anew(
+    copy: Bench, measurement: SampleMeasurement, damage: str
+) -> None:
     run = sampling_run(copy, measurement)
     path, other = run.chunk_path(1), run.chunk_path(0)
     whole, kept = path.read_bytes(), other.read_bytes()
@@ -127,8 +132,9 @@ def test_damaged_chunk_is_named_and_made_anew(copy: Bench, measurement: Measurem
     assert path.read_bytes() == whole
 
 
-def test_floor_is_measured_once(copy: Bench, measurement: Measurement) -> None:
+def test_floor_is_measured_once(copy: Bench, measurement: SampleMeasurement) -> None:
     floor = copy.floor(measurement)
+    assert floor is not None and set(floor.blocks) == {"fid"}  # accuracy says nothing of real images
     assert floor.nfe == 0 and len(floor.blocks["fid"]) == FLOOR_BLOCKS
     assert floor.bounds[0] == (300, 549)  # real images behind the reference
     (made,) = copy.measure([measurement])
@@ -141,7 +147,7 @@ def test_floor_is_measured_once(copy: Bench, measurement: Measurement) -> None:
     assert written.stat().st_mtime_ns == before
 
 
-def test_unwritable_store_is_refused_before_any_work(measurement: Measurement, tmp_path: Path) -> None:
+def test_unwritable_store_is_refused_before_any_work(measurement: SampleMeasurement, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     bench = Bench(RunStore(tmp_path / "file" / "store"), Workers(1))
     with pytest.raises(SkiptuneError, match="cannot write"):
@@ -153,12 +159,27 @@ def test_unwritable_store_is_refused_before_any_work(measurement: Measurement, t
     [
         ({"metrics": ("beauty",)}, "unknown metric 'beauty'"),
         ({"metrics": ()}, "no metrics given"),
-        ({"reference_images": 1}, "reference_images is 1"),
+        ({"metrics": ("accuracy", "cmmd", "beauty")}, "unknown metric 'beauty'"),
     ],
 )
-def test_impossible_measurements(measurement: Measurement, change: dict[str, Any], message: str) -> None:
+def test_impossible_measurements(
+    measurement: SampleMeasurement, change: dict[str, Any], message: str
+) -> None:
     with pytest.raises(SkiptuneError, match=message):
         replace(measurement, **change)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"images": 1}, "reference_images is 1"),
+        ({"images": 1798, "dataset": "digits"}, "reference_images is 1798, but digits has only 1797"),
+        ({"dataset": "runes"}, "runes"),
+    ],
+)
+def test_impossible_real_images(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(SkiptuneError, match=message):
+        replace(RealImages("glyphs", 300, GLYPHS_CNN, "cpu"), **change)
 
 
 @pytest.mark.parametrize(

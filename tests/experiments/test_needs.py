@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from experiments.cost import dry_run
-from experiments.needs import Needs, needs_of, render
+from experiments.needs import Needs, RowNeeds, needs_of, render
 from experiments.scale import Scale
 from experiments.tables.config import parse_table
 from skiptune.checkpoints.fetching.official import OfficialFile
@@ -19,6 +19,10 @@ from skiptune.errors import SkiptuneError
 def official(name: str, **values: Any) -> OfficialFile:
     usual = {"file": f"{name}.pkl", "format": "pickle", "system": "s", "role": "r", "licence": "free"}
     return OfficialFile.of(name, {**usual, "urls": [f"https://x.example/{name}"], **values})
+
+
+def row(images: int, gpu_hours: float) -> RowNeeds:
+    return RowNeeds("row", "model", images, 9, gpu_hours)
 
 
 @pytest.mark.parametrize("name", ["desk", "paper"])
@@ -33,18 +37,39 @@ def test_agrees_with_the_dry_run(
     assert all(f"{file} (missing): {url}" in text for file, url in needs.files.items())
 
 
-def test_unknown_experiment(composed: Callable[..., dict[str, Any]], scales: dict[str, Scale]) -> None:
-    table = parse_table({**composed()["table"], "experiment": "nothing"}, "table")
-    with pytest.raises(SkiptuneError, match="unknown experiment 'nothing'"):
-        needs_of(table, scales["paper"])
+def test_unknown_kind_of_measurement(
+    composed: Callable[..., dict[str, Any]], scales: dict[str, Scale]
+) -> None:
+    raw = composed()["table"]
+    raw["rows"][1]["measure"] = {"kind": "nothing"}
+    with pytest.raises(SkiptuneError, match="unknown kind of measurement 'nothing'; choose one of samples"):
+        needs_of(parse_table(raw, "table"), scales["paper"])
+
+
+def test_features_of_a_row_are_needed_too(
+    composed: Callable[..., dict[str, Any]], scales: dict[str, Scale]
+) -> None:
+    raw, paper = composed()["table"], scales["paper"]
+    usual = needs_of(parse_table(raw, "table"), paper)
+    raw["rows"][0]["measure"] = {"kind": "samples", "features": "clip_vitl14_336"}
+    needs = needs_of(parse_table(raw, "table"), paper)
+    file = paper.extractors["clip_vitl14_336"]["file"]
+    assert file not in usual.files and set(needs.files) == {*usual.files, file}
+    raw["rows"][0]["measure"]["features"] = "vgg"
+    with pytest.raises(SkiptuneError, match="no features is called 'vgg'"):
+        needs_of(parse_table(raw, "table"), paper)
 
 
 def test_list_adds_up(tmp_path: Path) -> None:
     (tmp_path / "b.pkl").write_bytes(b"")
     url = "https://x.example"
     tables = {
-        "p 01": Needs(100, 1.5, {"a.pkl": f"{url}/a", "b.pkl": f"{url}/b"}, frozenset({"json"})),
-        "p 02": Needs(50, 2.0, {"a.pkl": f"{url}/a", "c.pkl": f"{url}/c"}, frozenset({"no_such_module"})),
+        "p 01": Needs(
+            (row(60, 1.0), row(40, 0.5)), {"a.pkl": f"{url}/a", "b.pkl": f"{url}/b"}, frozenset({"json"})
+        ),
+        "p 02": Needs(
+            (row(50, 2.0),), {"a.pkl": f"{url}/a", "c.pkl": f"{url}/c"}, frozenset({"no_such_module"})
+        ),
         "p 03": "wrong",
         "p 04": None,
     }
@@ -68,5 +93,5 @@ def test_list_adds_up(tmp_path: Path) -> None:
 
 
 def test_nothing_missing(tmp_path: Path) -> None:
-    text = render({"p 01": Needs(1, 0.0, {}, frozenset({"json"}))}, [], tmp_path, "a GPU of 80 GB")
+    text = render({"p 01": Needs((row(1, 0.0),), {}, frozenset({"json"}))}, [], tmp_path, "a GPU of 80 GB")
     assert text.splitlines()[-1].strip() == "nothing" and "all files here" in text

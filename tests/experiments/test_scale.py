@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from experiments.references import RealImages, ReferenceFile
 from experiments.scale import Scale, parse_scale
 from skiptune.errors import SkiptuneError
 
@@ -19,8 +20,11 @@ def test_desk_measures_with_what_is_in_the_repository(scales: dict[str, Scale]) 
     desk = scales["desk"]
     role = desk.role("class_conditional_edm")
     assert role.description == {"model": "edm_glyphs", "data": "glyphs", "features": "glyphs_cnn"}
-    measurement = desk.measurement("class_conditional_edm", HEUN, NONE, desk.report, ("fid",))
-    assert measurement.dataset == "glyphs" and measurement.reference_images == role.reference_images
+    measurement = desk.samples("class_conditional_edm", HEUN, NONE, desk.report, ("fid",))
+    real = measurement.real
+    assert isinstance(real, RealImages)
+    assert (real.dataset, real.images) == ("glyphs", role.reference_images)
+    assert real.features == measurement.settings.features and real.features.name == "glyphs_cnn"
     assert measurement.settings.resolved()["sampler"]["sigma_max"] == 80.0
     assert measurement.blocks.count >= 2  # else there would be no interval
 
@@ -42,26 +46,64 @@ def test_rho_is_never_selected_on_the_seeds_it_is_reported_on(
     for first in (report.start, report.stop - 250):
         config = composed(f"scale.seeds.select.first={first}")
         with pytest.raises(SkiptuneError, match="seeds.select and seeds.report overlap"):
-            parse_scale(config["scale"], config["samplers"], Path(), "cpu")
+            parse_scale(config, "cpu")
     config = composed(f"scale.seeds.select.first={report.stop}")
-    assert parse_scale(config["scale"], config["samplers"], Path(), "cpu").select.seeds.start == report.stop
+    assert parse_scale(config, "cpu").select.seeds.start == report.stop
 
 
 def test_unknown_names_are_refused(scales: dict[str, Scale]) -> None:
-    with pytest.raises(SkiptuneError, match="nobody the role 'uvit'; roles: class_conditional_edm"):
-        scales["desk"].role("uvit")
     with pytest.raises(
-        SkiptuneError, match="no configuration for sampler 'dpm'; there are heun, euler, unipc"
+        SkiptuneError, match="no role at scale desk is called 'uvit'; there are class_conditional_edm"
     ):
+        scales["desk"].role("uvit")
+    with pytest.raises(SkiptuneError, match="no sampler is called 'dpm'; there are .*heun.*unipc"):
         scales["desk"].sampler({"name": "dpm", "steps": 5})
+    with pytest.raises(SkiptuneError, match="no features is called 'vgg'; there are .*glyphs_cnn"):
+        scales["desk"].extractor("class_conditional_edm", "vgg")
 
 
 def test_missing_files_of_the_paper_scale_are_named(scales: dict[str, Scale], tmp_path: Path) -> None:
     paper = scales["paper"]
     with pytest.raises(SkiptuneError, match=r"edm-imagenet-64x64-cond-adm.pkl .* get it from https://"):
-        paper.measurement("class_conditional_edm", HEUN, NONE, paper.report, ("fid",))
+        paper.samples("class_conditional_edm", HEUN, NONE, paper.report, ("fid",))
     (tmp_path / "edm-imagenet-64x64-cond-adm.pkl").write_bytes(b"")
-    with pytest.raises(SkiptuneError, match="inception_v3 .* is not available in this version"):
-        replace(paper, checkpoints=tmp_path).measurement(
+    (tmp_path / "imagenet-64x64.npz").write_bytes(b"")
+    with pytest.raises(SkiptuneError, match="no extractor 'inception_v3': its weights .* are missing"):
+        replace(paper, checkpoints=tmp_path).samples(
             "class_conditional_edm", HEUN, NONE, paper.report, ("fid",)
         )
+
+
+def test_a_missing_reference_file_is_named(scales: dict[str, Scale], tmp_path: Path) -> None:
+    paper, features = scales["paper"], scales["desk"].extractor("class_conditional_edm")
+    with pytest.raises(SkiptuneError, match=r"imagenet-64x64.npz is missing; get it from https://"):
+        paper.reference("class_conditional_edm", features)
+    (tmp_path / "imagenet-64x64.npz").write_bytes(b"")
+    real = replace(paper, checkpoints=tmp_path).reference("class_conditional_edm", features)
+    assert isinstance(real, ReferenceFile)
+
+
+def test_seeds_of_a_table_replace_those_of_the_scale(scales: dict[str, Scale]) -> None:
+    desk = scales["desk"]
+    blocks = {"first": 2_000_000, "count": 2, "size": 250}
+    other = desk.with_seeds({"report": blocks})
+    assert (other.report.first, other.report.count, other.report.size) == (2_000_000, 2, 250)
+    assert other.select == desk.select and desk.with_seeds({}) == desk
+
+
+@pytest.mark.parametrize(
+    ("seeds", "message"),
+    [
+        ({"report": {"first": 1_000_000, "count": 1, "size": 250}}, "seeds.select and seeds.report overlap"),
+        (
+            {"tune": {"first": 0, "count": 1, "size": 250}},
+            "seeds are those of select and of report, not tune",
+        ),
+        ({"report": {"first": 0, "size": 250}}, "seed blocks are {first, count, size}"),
+        ({"report": {"first": 0, "count": 1, "size": 100}}, "multiples of 250"),
+    ],
+)
+def test_impossible_seeds_of_a_table(scales: dict[str, Scale], seeds: dict[str, Any], message: str) -> None:
+    with pytest.raises(SkiptuneError, match=message) as caught:
+        scales["desk"].with_seeds(seeds)
+    assert "\n" not in str(caught.value)

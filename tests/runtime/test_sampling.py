@@ -19,7 +19,7 @@ from skiptune.errors import SkiptuneError
 from skiptune.evaluation.extractors import ExtractorRef
 from skiptune.runtime import sampling
 from skiptune.runtime.files import digest
-from skiptune.runtime.sampling import IMAGES_KEPT, SamplingSettings, compute_chunk
+from skiptune.runtime.sampling import IMAGES_KEPT, SamplingSettings
 from skiptune.runtime.seed_chunks import SeedChunk, open_run
 from skiptune.runtime.store import RunStore
 from skiptune.runtime.workers import one_thread
@@ -32,6 +32,10 @@ ROOT = Path(__file__).resolve().parents[2]
 # uint8, and move the features a little.
 FEATURES_TOLERANCE = 1e-2  # of the largest feature
 PIXELS_TOLERANCE = 1e-3  # share of the pixels, which differ by one level
+
+
+def compute_chunk(settings: SamplingSettings, seeds: range) -> dict[str, torch.Tensor]:
+    return settings.compute(seeds)
 
 
 @pytest.fixture(autouse=True)
@@ -228,6 +232,6 @@ def test_latents_are_decoded_and_guidance_counts_twice() -> None:
         }
     ).eval()
     sampler = make_sampler("ddim", steps=4)
-    images, labels = sampling.sample_images(denoiser, sampler, range(3))
-    assert images.shape == (3, 3, 16, 16) and denoiser.nfe == 8
+    ((images, calls),), labels = sampling.sample_images(denoiser, sampler, [{"name": "none"}], range(3))
+    assert images.shape == (3, 3, 16, 16) and calls == denoiser.nfe == 8
     assert labels is not None and int(labels.max()) < 4

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from script_commands import TINY, Server
+from script_commands import ROOT, TINY, Server
 
 from skiptune.checkpoints.desk import DESK_FOLDER
 
@@ -66,12 +66,18 @@ def test_measure(server: Server, folder: Path, case: str) -> None:
     assert_untouched(folder)
 
 
+TABLES = ROOT / "configs/table"
+PAPERS = ", ".join(sorted(path.name for path in TABLES.iterdir()))
+KNOWN = ", ".join(path.stem.lstrip("0") for path in sorted((TABLES / "skip_tuning").glob("*.yaml")))
 REPRODUCE = {
-    "unknown table": (["table=skip_tuning/99"], "no table 99 of skip_tuning yet; tables of this paper: 2"),
+    "unknown table": (
+        ["table=skip_tuning/99"],
+        f"no table 99 of skip_tuning yet; tables of this paper: {KNOWN}",
+    ),
     "unknown paper": (["table=foo/1"], "there is no table 1 of foo yet"),
     "table without paper": (
         ["table=2"],
-        "no table is called '2': write table=PAPER/NUMBER; papers: skip_tuning",
+        f"no table is called '2': write table=PAPER/NUMBER; papers: {PAPERS}",
     ),
     "one of several tables": (["table=skip_tuning/2,skip_tuning/77", "-m"], "no table 77 of skip_tuning"),
     "unknown scale": (["scale=moon"], "desk paper"),

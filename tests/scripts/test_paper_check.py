@@ -37,11 +37,12 @@ def test_list_of_everything(server: Server, tmp_path: Path) -> None:
 
 
 def test_broken_configuration_fails_after_the_list(server: Server, tmp_path: Path) -> None:
-    done = server.run(tmp_path, "paper_check.py", "table.experiment=skip_tuning.nothing")
+    done = server.run(tmp_path, "paper_check.py", "++table.rows.1.measure.kind=nothing")
     assert done.code == 2
     (line,) = [line for line in done.out.splitlines() if line.startswith("  skip_tuning 02")]
-    assert "broken config: unknown experiment 'skip_tuning.nothing'" in line
-    assert done.err.startswith("error: broken configuration: skip_tuning 02") and done.err.count("\n") == 1
+    assert "broken config: unknown kind of measurement 'nothing'" in line
+    assert done.err.startswith("error: broken configuration: ") and done.err.count("\n") == 1
+    assert "skip_tuning 02" in done.err
     assert "a sound configuration of skip_tuning 02" in missing(done.out)
 
 

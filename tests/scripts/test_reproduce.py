@@ -13,6 +13,8 @@ from script_commands import Done, Server, Shell, written
 
 from experiments.references import FLOOR_BLOCKS
 from experiments.tables.contract import validate_table_json
+from scripts import reproduce
+from skiptune.errors import SkiptuneError
 
 # The selected rho can only be the paper's, so that both rows are one run of the store.
 GRIDS = ("table.tuning.grids.heun_selected=[0.55]", "table.tuning.grids.unipc_selected=[0.68]")
@@ -123,3 +125,50 @@ def test_paper_scale_without_checkpoint(server: Server, tmp_path: Path) -> None:
     assert "edm-imagenet-64x64-cond-adm.pkl" in done.error_line()
     assert "https://" in done.err
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+@pytest.fixture
+def papers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A configuration tree of a paper with tables, figures and an appendix."""
+    folder = tmp_path / "table" / "skip_tuning"
+    folder.mkdir(parents=True)
+    for name in ("02", "11", "figure_04", "figure_12", "appendix_c"):
+        (folder / f"{name}.yaml").touch()
+    monkeypatch.setattr(reproduce, "CONFIGS", str(tmp_path))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("written", "file"),
+    [
+        ("2", "02"), ("02", "02"), ("11", "11"), ("figure_4", "figure_04"), ("figure_04", "figure_04"),
+        ("figure_12", "figure_12"), ("appendix_c", "appendix_c"),
+    ],
+)  # fmt: skip
+def test_numbers_may_be_written_short(papers: Path, written: str, file: str) -> None:
+    arguments = [f"table=skip_tuning/{written}", "scale=desk", "+note=table=2"]
+    assert reproduce.normalised(arguments) == [f"table=skip_tuning/{file}", *arguments[1:]]
+
+
+def test_several_tables_may_be_named(papers: Path) -> None:
+    arguments = ["-m", "table=skip_tuning/2,skip_tuning/figure_4,skip_tuning/appendix_c"]
+    named = "table=skip_tuning/02,skip_tuning/figure_04,skip_tuning/appendix_c"
+    assert reproduce.normalised(arguments) == ["-m", named]
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        (
+            "skip_tuning/figure_5",
+            "figure_5 of skip_tuning yet; tables of this paper: 2, 11, appendix_c, figure_04, figure_12",
+        ),
+        ("skip_tuning/4", "there is no table 4 of skip_tuning yet"),
+        ("skip_tuning/appendix_d", "there is no table appendix_d of skip_tuning yet"),
+        ("figure_4", "no table is called 'figure_4': write table=PAPER/NUMBER; papers: skip_tuning"),
+        ("skip_tuning/../2", "no table is called"),
+    ],
+)
+def test_a_table_that_is_not_there(papers: Path, written: str, message: str) -> None:
+    with pytest.raises(SkiptuneError, match=message):
+        reproduce.normalised([f"table={written}"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from experiments.tables.config import ClaimConfig
 from experiments.tables.results import ClaimResult
 from experiments.tables.rules.bound import below_bound
@@ -14,7 +16,7 @@ from experiments.tables.rules.ratio_below import ratio_below
 from experiments.tables.rules.signs import signs
 from skiptune.errors import SkiptuneError
 
-__all__ = ["RULES", "Evidence", "Rule", "judge"]
+__all__ = ["RULES", "Evidence", "Rule", "check_rules", "judge"]
 
 # A further claim adds its rule here, in a module of its own.
 RULES: dict[str, Rule] = {
@@ -31,6 +33,12 @@ RULES: dict[str, Rule] = {
 def judge(evidence: Evidence) -> tuple[ClaimResult, ...]:
     """The verdict on every claim of the table. Raises SkiptuneError for an unknown rule or parameter."""
     return tuple(_rule(claim)(claim, evidence) for claim in evidence.config.claims)
+
+
+def check_rules(claims: Sequence[ClaimConfig]) -> None:
+    """Raises SkiptuneError for an unknown rule, before anything is measured."""
+    for claim in claims:
+        _rule(claim)
 
 
 def _rule(claim: ClaimConfig) -> Rule:

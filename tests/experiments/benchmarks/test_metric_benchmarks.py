@@ -4,22 +4,76 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
-from experiments.benchmarks.metric_cost import CURVE_METRICS, activations, cost, plot_growth
-from experiments.benchmarks.metrics import benchmark_fid, benchmark_five, render_metrics
-from skiptune.runtime.provenance import provenance
+from experiments.benchmarks.metric_cost import CURVES, activations, added_memory, cost, plot_growth
+from experiments.benchmarks.metric_report import PARTS, growth_curves, measure_part, render_metrics
+from experiments.benchmarks.metrics import (
+    PRECISION_RECALL,
+    Setup,
+    benchmark_fid,
+    benchmark_five,
+    benchmark_kid,
+)
+from experiments.benchmarks.timing import alternate
+from scripts.benchmark import main
+from skiptune.errors import SkiptuneError
+
+TINY = Setup(dimension=32, images=120, few=20, pictures=10, repeats=2)
 
 
-def test_contestants_agree_and_are_rendered() -> None:
-    contests = {**benchmark_fid(120, 20, 32, 1), "five": benchmark_five(120, 32, 1)}
-    for part in contests.values():
+def test_contestants_agree() -> None:
+    contests = {**benchmark_fid(TINY), **benchmark_kid(TINY), **benchmark_five(TINY)}
+    assert list(contests) == [
+        "FID, 120 images",
+        "FID, 20 images",
+        "KID, 120 images",
+        "five metrics of features, 120 images",
+    ]
+    for name, part in contests.items():
         values = list(part["values"].values())
-        assert values == pytest.approx([values[0]] * len(values), rel=1e-5)
+        tolerance = {"abs": 2e-6} if name.startswith("KID") else {"rel": 1e-5}  # theirs in float32
+        assert values == pytest.approx([values[0]] * len(values), **tolerance)
         assert set(part["seconds"]) == set(part["values"]) and len(part["ratios"]) >= 1
-    growth = {"fid": [{"images": 100, "seconds": 0.5, "gib": 0.1}]}
-    report = {"dimension": 32, "repeats": 1, "threads": 1, "provenance": provenance("cpu")}
-    text = render_metrics({**report, "contests": contests, "growth": growth})
-    assert "| FID, 20 images | clean-fid |" in text and "| FID | 100 | 0.5 | 0.10 |" in text
+
+
+def test_contestants_of_precision_and_recall_agree() -> None:
+    assert len({run(*TINY.features()) for run in PRECISION_RECALL.values()}) == 1
+
+
+def test_added_memory_is_what_the_run_holds_at_most() -> None:
+    for _ in range(2):  # the peak of the first does not hide the second
+        gib, seconds = added_memory(lambda: torch.ones(2**25))
+        assert gib == pytest.approx(0.125, abs=0.02) and seconds > 0
+
+
+def test_alternating_keeps_what_was_found_and_warms_up_unless_told_not_to() -> None:
+    for warm_up, calls in ((True, 3), (False, 2)):
+        seen: list[int] = []
+        timings = alternate({"a": lambda seen=seen: seen.append(1) or len(seen)}, 1, 2, warm_up)
+        assert timings.outcomes == {"a": calls} and len(timings.seconds["a"]) == 2
+
+
+def test_parts_are_measured_one_by_one_and_joined(tmp_path: Path) -> None:
+    sizes = ["dimension=16", "images=60", "few=12", "repeats=1", "sizes=50,100", f"results={tmp_path}"]
+    main(["metrics", "parts=fid", *sizes])
+    main(["metrics", "parts=growth_is", *sizes])
+    text = (tmp_path / "benchmarks" / "metrics_cpu.md").read_text()
+    assert "| FID, 12 images | clean-fid |" in text and "| IS | " in text and "| growth_is | Device" in text
+    with Image.open(tmp_path / "benchmarks" / "metrics_growth_cpu.png") as picture:
+        assert picture.width > 1000
+    with pytest.raises(SkiptuneError, match=r"unknown part 'fit'; choose.*growth_mmd"):
+        main(["metrics", "parts=fit"])
+
+
+def test_report_of_growth_alone() -> None:
+    point = {"images": 100, "seconds": 0.5, "gib": 0.25}
+    part = measure_part("growth_fid", TINY, sizes=())
+    assert part["growth"] == [] and part["threads"] >= 1 and len(part["load"]) == 2
+    report = {"growth_fid": part | {"growth": [point]}}
+    assert growth_curves(report) == {"fid": [point]}
+    assert "| FID | 0.5 (0.25) |" in render_metrics(report)
+    assert set(PARTS) >= {f"growth_{curve}" for curve in CURVES}
 
 
 def test_features_are_of_full_rank_and_do_not_depend_on_their_number() -> None:
@@ -31,5 +85,6 @@ def test_features_are_of_full_rank_and_do_not_depend_on_their_number() -> None:
 def test_growth_is_measured_and_drawn(tmp_path: Path) -> None:
     points = [cost("precision_recall", images, 8) for images in (50, 100)]
     assert all(point["seconds"] > 0 and point["gib"] >= 0 for point in points)
-    plot_growth({"growth": dict.fromkeys(CURVE_METRICS, points)}, tmp_path / "growth.png")
+    points = [point | {"gib": point["gib"] + 0.01} for point in points]  # so little may be measured as none
+    plot_growth(dict.fromkeys(CURVES, points), 8, tmp_path / "growth.png")
     assert (tmp_path / "growth.png").read_bytes().startswith(b"\x89PNG")

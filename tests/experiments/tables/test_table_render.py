@@ -117,7 +117,7 @@ def test_nothing_is_written_for_a_wrong_result(
     with pytest.raises(SkiptuneError, match="scale must be"):
         write_table(wrong, config, roles, tmp_path)
     with pytest.raises(SkiptuneError, match="does not belong"):
-        write_table(dataclasses.replace(result, table=3), config, roles, tmp_path)
+        write_table(dataclasses.replace(result, number=3), config, roles, tmp_path)
     with pytest.raises(SkiptuneError, match="figure .* is missing"):
         write_table(result, config, roles, tmp_path, [("rho.png", "a figure")])
     assert not list(tmp_path.iterdir())

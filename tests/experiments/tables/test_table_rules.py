@@ -8,7 +8,7 @@ import pytest
 
 from experiments.tables.config import TableConfig
 from experiments.tables.results import ClaimResult
-from experiments.tables.verdicts import Evidence, judge
+from experiments.tables.rules import Evidence, judge
 from skiptune.errors import SkiptuneError
 from skiptune.evaluation.intervals import paired_ratio_interval
 

@@ -1,0 +1,60 @@
+"""Chunks of several sampling runs computed together where that saves work."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
+
+from skiptune.runtime.files import canonical_json
+from skiptune.runtime.sampling import SamplingSettings, compute_chunks
+from skiptune.runtime.seed_chunks import CHUNK, SeedChunk
+from skiptune.runtime.together import make_plan
+from skiptune.samplers import make_sampler
+
+# Conditions are joined if that takes at most this share of the time: a killed job loses a whole task.
+WORTHWHILE = 0.9
+
+
+@dataclass(frozen=True)
+class SharedChunk:
+    """The task of one chunk of several runs that differ in their intervention alone."""
+
+    chunks: tuple[SeedChunk, ...]
+
+    def __call__(self) -> None:
+        number = self.chunks[0].number
+        conditions = [chunk.settings for chunk in self.chunks if isinstance(chunk.settings, SamplingSettings)]
+        found = compute_chunks(conditions, range(number * CHUNK, (number + 1) * CHUNK))
+        for chunk, tensors in zip(self.chunks, found, strict=True):
+            chunk.run.write_chunk(number, tensors)
+
+
+def joined(chunks: Sequence[SeedChunk]) -> list[SharedChunk | SeedChunk]:
+    """Tasks for these chunks in their order, those joined that are worth it."""
+    company: dict[Hashable, list[SeedChunk]] = {}
+    for chunk in chunks:
+        company.setdefault(_alike(chunk), []).append(chunk)
+    tasks: list[SharedChunk | SeedChunk] = []
+    costs: dict[tuple[str, ...], float] = {}
+    for members in company.values():
+        runs = tuple(member.run.id for member in members)
+        if runs not in costs:
+            costs[runs] = _cost(members)
+        tasks += [SharedChunk(tuple(members))] if costs[runs] <= WORTHWHILE else members
+    return tasks
+
+
+def _alike(chunk: SeedChunk) -> Hashable:
+    """What chunks that can be computed together have in common; anything else stays alone."""
+    if not isinstance(chunk.settings, SamplingSettings):
+        return chunk.run.id, chunk.number
+    untouched = replace(chunk.settings, intervention={"name": "none"})
+    return canonical_json(untouched.resolved()), chunk.number
+
+
+def _cost(chunks: Sequence[SeedChunk]) -> float:
+    conditions = [chunk.settings for chunk in chunks if isinstance(chunk.settings, SamplingSettings)]
+    if len(conditions) < 2:
+        return 1.0
+    sampler = make_sampler(**conditions[0].sampler)
+    return make_plan(sampler, [condition.intervention for condition in conditions]).cost

@@ -1,0 +1,123 @@
+"""Lines of metrics against a setting: one look a series, equal bytes, one line for what cannot be drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgb
+from PIL import Image
+
+from experiments.bench import Bench
+from experiments.drawings.lines import draw_lines
+from experiments.drawings.made import Made
+from experiments.drawings.rho_curves import draw_rho_curves
+from experiments.measurement import Result
+from experiments.scale import Scale
+from experiments.tables.config import FigureConfig, parse_table
+from experiments.tables.figures import BLUE, GREEN, ORANGE
+from skiptune.errors import SkiptuneError
+from skiptune.runtime.store import RunStore
+from skiptune.runtime.workers import Workers
+
+LINES: dict[str, Any] = {"x": "steps", "y": ["fid", "is"], "series": "rho_bottom", "caption": "FID and IS"}
+
+
+@pytest.fixture
+def made(composed: Callable[..., dict[str, Any]], scales: dict[str, Scale], tmp_path: Path) -> Made:
+    """Two samplers; rho 0.6 and 0.8 with Heun, 0.8 and 1 with UniPC; the numbers are made up."""
+    raw = composed()["table"]
+    columns = [*raw["columns"], {"key": "is", "title": "IS", "kind": "metric"}]
+    rows = [
+        {
+            "id": f"{sampler}_{{steps}}_{{rho}}", "label": f"{sampler} {{steps}} {{rho}}", "arm": sampler,
+            "role": "class_conditional_edm", "sampler": {"name": sampler, "steps": "{steps}"},
+            "intervention": {"name": "skip_tuning", "rho_bottom": "{rho}"},
+            "expand": {"steps": [9, 5, 7], "rho": rhos},
+        }
+        for sampler, rhos in (("heun", [0.6, 0.8]), ("unipc", [0.8, 1.0]))
+    ]  # fmt: skip
+    raw |= {"columns": columns, "rows": rows, "tuning": None, "claims": [], "figures": []}
+    config = parse_table(raw, "table")
+    measured = {}
+    for i, row in enumerate(config.rows):
+        fid = 30 / row.sampler["steps"] * row.intervention["rho_bottom"]
+        values = {"fid": [fid, 1.1 * fid, 0.9 * fid], "is": [5.0 + i, 5.2 + i, 5.1 + i]}
+        bounds = ((0, 249), (250, 499), (500, 749))
+        measured[row.id] = Result("f" * 20, "f" * 20, 9, values, bounds, None, 1.0, {})
+    bench = Bench(RunStore(tmp_path / "store"), Workers(1))
+    return Made(config, scales["desk"], bench, config.rows, {}, measured, {})
+
+
+def draw(made: Made, path: Path, **change: Any) -> np.ndarray[Any, Any]:
+    parameters = {key: value for key, value in {**LINES, **change}.items() if value is not None}
+    assert draw_lines(path, FigureConfig("lines", "lines", parameters), made) == "FID and IS"
+    return np.asarray(Image.open(path).convert("RGB"))
+
+
+def has(pixels: np.ndarray[Any, Any], colour: str) -> bool:
+    return bool((np.abs(pixels / 255 - np.array(to_rgb(colour))).max(axis=-1) < 0.01).any())
+
+
+def test_equal_input_gives_equal_bytes(made: Made, tmp_path: Path) -> None:
+    pixels = draw(made, tmp_path / "a.png", y=["fid"], log_x=True, log_y=True)
+    draw(made, tmp_path / "b.png", y=["fid"], log_x=True, log_y=True)
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    draw(made, tmp_path / "c.png", y=["fid"])
+    assert (tmp_path / "c.png").read_bytes() != (tmp_path / "a.png").read_bytes()
+    for colour in (BLUE, ORANGE, GREEN):  # 0.6, 0.8, 1.0
+        assert has(pixels, colour)
+
+
+def test_a_series_looks_the_same_in_every_panel(made: Made, tmp_path: Path) -> None:
+    pixels = draw(made, tmp_path / "panels.png", panel="sampler", y=["fid"])
+    height, width = pixels.shape[:2]
+    plots = pixels[: int(0.8 * height)]  # the legend stands below
+    heun, unipc = plots[:, : width // 2], plots[:, width // 2 :]
+    assert [has(heun, colour) for colour in (BLUE, ORANGE, GREEN)] == [True, True, False]
+    assert [has(unipc, colour) for colour in (BLUE, ORANGE, GREEN)] == [False, True, True]
+
+
+def test_more_metrics_and_panels_take_more_room(made: Made, tmp_path: Path) -> None:
+    one = draw(made, tmp_path / "1.png", y=["fid"], series=None, arms=["heun"])
+    two = draw(made, tmp_path / "2.png")
+    four = draw(made, tmp_path / "4.png", panel="sampler")
+    assert two.shape[1] > one.shape[1] and two.shape[1] < four.shape[1] and four.shape[0] > two.shape[0]
+    assert has(one, BLUE) and not has(one, ORANGE)
+
+
+def test_one_block_has_no_interval_but_a_line(made: Made, tmp_path: Path) -> None:
+    measured = {
+        id: replace(r, blocks={name: values[:1] for name, values in r.blocks.items()}, bounds=((0, 249),))
+        for id, r in made.measured.items()
+    }
+    assert has(draw(replace(made, measured=measured), tmp_path / "x.png"), BLUE)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"x": None}, "figure lines: missing key 'x'"),
+        ({"y": "fid"}, "figure lines.y: expected a list"),
+        ({"caption": None}, "figure lines: missing key 'caption'"),
+        ({"colour": "red"}, "figure lines: unknown key 'colour'"),
+        ({"log_x": "yes"}, "figure lines.log_x: expected true or false"),
+        ({"x": "sampler"}, "x of a figure of lines must be a number, but sampler is 'heun'"),
+    ],
+)
+def test_wrong_settings_are_one_clear_line(
+    made: Made, tmp_path: Path, change: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(SkiptuneError) as caught:
+        draw(made, tmp_path / "x.png", **change)
+    assert words in str(caught.value) and "\n" not in str(caught.value)
+    assert not (tmp_path / "x.png").exists()
+
+
+def test_nothing_was_searched_nothing_is_drawn(made: Made, tmp_path: Path) -> None:
+    assert draw_rho_curves(tmp_path / "x.png", FigureConfig("rho_curves", "rho", {}), made) is None
+    assert not (tmp_path / "x.png").exists()

@@ -18,7 +18,7 @@ ROUNDINGS: Mapping[str, Callable[[Tensor], Tensor]] = {
 
 
 def to_uint8(x: Tensor, rounding: str = NEAREST) -> Tensor:
-    """Float images in [-1, 1] to uint8: ``x * 127.5 + 128`` or, down, ``(x + 1) * 127.5``, clipped, truncated.
+    """Float images in [-1, 1] to uint8: ``x * 127.5 + 128``, or ``(x + 1) * 127.5``, clipped and truncated.
 
     Raises:
         SkiptuneError: a rounding that is not in ``ROUNDINGS``.

@@ -15,21 +15,16 @@ import numpy as np
 import pytest
 import torch
 from hostile import (
-    MARKER,
-    call,
-    data,
     module_state,
-    name,
     nested,
     payload,
     record,
     snapshot,
     tensor,
-    text,
     torch_tar,
     torch_zip,
-    whole,
 )
+from mutations import mutate
 from torch import nn
 from watching import watched
 
@@ -40,16 +35,6 @@ from skiptune.errors import SkiptuneError
 
 FILES = 10_000
 SLOWEST = 2.0  # seconds a file
-FRAGMENTS = [
-    payload(),
-    name("posix.system"),
-    call("builtins.eval", text(f"open({MARKER!r}, 'w')")),
-    text(f"touch {MARKER}"),
-    nested(whole(payload())),
-    data(bytes(40)),
-    *(b"\x93R.", b"\x85R", b"h\x04", b"\xff" * 8, bytes(8)),
-    *(bytes([opcode]) for opcode in b"(t012bQ\x81\x94"),
-]
 
 
 class Small(nn.Module):
@@ -74,34 +59,6 @@ def seeds(tmp_path_factory):
     files.append(snapshot(record(module_state(x=tensor(nested(files[-1]))))))
     files += [snapshot(record(module_state(x=payload()))), torch_zip(payload())]
     return files
-
-
-def mutate(content, others, dice):
-    """One to four flips, cuts, insertions, repetitions, splices or overwritten numbers."""
-    content = bytearray(content)
-    for _ in range(dice.randint(1, 4)):
-        at, length = dice.randrange(len(content) + 1), dice.randint(1, 40)
-        kind = dice.randrange(8)
-        if kind == 0 and content:
-            content[at % len(content)] ^= 1 << dice.randrange(8)
-        elif kind == 1:
-            content[at : at + 1] = bytes([dice.randrange(256)])
-        elif kind == 2:
-            del content[at : at + length]
-        elif kind == 3:
-            content[at:at] = content[at : at + length] * dice.randint(1, 20)
-        elif kind == 4:
-            content[at:at] = dice.choice(FRAGMENTS)
-        elif kind == 5:
-            fragment = dice.choice(FRAGMENTS)
-            content[at : at + len(fragment)] = fragment
-        elif kind == 6:
-            other = dice.choice(others)
-            start = dice.randrange(len(other))
-            content[at : at + length] = other[start : start + dice.randint(1, 400)]
-        elif kind == 7 and dice.random() < 0.3:
-            del content[at:]
-    return bytes(content)
 
 
 def attempt(path):

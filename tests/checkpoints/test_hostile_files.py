@@ -47,6 +47,11 @@ def again_and_again(times, dotted, argument):
     return argument + pickle.TUPLE1 + memo(0) + once * times
 
 
+def made_of(dotted, argument):
+    """An object whose class is given an argument."""
+    return whole(name(dotted) + tuple_of(argument) + pickle.NEWOBJ)
+
+
 def state_of_array(shape, code="f8", content=bytes(8)):
     kind = call("numpy.dtype", text(code), pickle.NEWFALSE, pickle.NEWTRUE)
     made = call("numpy.core.multiarray._reconstruct", name("numpy.ndarray"), tuple_of(number(0)), data(b"b"))
@@ -197,6 +202,34 @@ REFUSED = {
         whole(again_and_again(200_000, "torch.storage._load_from_bytes", data(legacy_storage()))),
         "elements or steps",
     ),
+    "one archive many times": (
+        whole(
+            again_and_again(
+                100_000,
+                "torch.storage._load_from_bytes",
+                data(
+                    torch_zip(
+                        storage_id() + pickle.BINPERSID,
+                        [(f"archive/data/{i}", bytes(4)) for i in range(2000)],
+                    )
+                ),
+            )
+        ),
+        "again and again",
+    ),
+    "dictionary made of pairs": (
+        made_of("dnnlib.util.EasyDict", list_of(tuple_of(*[number(1)] * 2))),
+        "damaged",
+    ),
+    "dictionary made of a deep key": (
+        made_of("dnnlib.util.EasyDict", list_of(tuple_of(pickle.NONE + pickle.TUPLE1 * 10**5, pickle.NONE))),
+        "damaged",
+    ),
+    "dictionary made of an exponential key": (
+        made_of("dnnlib.util.EasyDict", list_of(tuple_of(laughs(pickle.TUPLE2), pickle.NONE))),
+        "damaged",
+    ),
+    "module made of a number": (made_of("torch.nn.modules.container.Sequential", number(5)), "damaged"),
     "storages without end": (
         whole(nested(whole(nested(whole(nested(legacy_storage())))))),
         "again and again",

@@ -18,6 +18,7 @@ from skiptune.checkpoints.building.assemble import build_empty, innermost
 from skiptune.checkpoints.building.convert import convert
 from skiptune.checkpoints.building.load import HEADER, load_checkpoint, load_official
 from skiptune.checkpoints.building.own_memory import OwnMemory, mappings
+from skiptune.checkpoints.reading.read import read_checkpoint
 from skiptune.denoisers import build_denoiser
 from skiptune.errors import SkiptuneError
 
@@ -98,6 +99,23 @@ class TestDescription:
     def test_what_is_left_out_is_told(self, tmp_path: Path) -> None:
         left_out = load_checkpoint(write("latent diffusion", tmp_path)[0]).left_out
         assert left_out["betas"] == 1 and left_out["model_ema"] > 10
+
+    def test_other_surplus_of_a_latent_model_is_refused(self, tmp_path: Path) -> None:
+        path, *_ = write("latent diffusion", tmp_path)
+        checkpoint = read_checkpoint(path)
+        assert isinstance(checkpoint, dict)
+        for name in (
+            "model.diffusion_model.extra",
+            "cond_stage_model.extra",
+            "first_stage_model.extra",
+            "extra",
+        ):
+            torch.save(
+                {"state_dict": {**checkpoint["state_dict"], name: torch.zeros(1)}}, tmp_path / "more.ckpt"
+            )
+            refused(
+                "do not fit .*: surplus: .*extra$", tmp_path / "more.ckpt", DESCRIPTIONS["latent diffusion"]
+            )
 
 
 class TestParameters:

@@ -122,6 +122,28 @@ def test_chunked_body_that_breaks_off_is_noticed(client: Client, server: FileSer
     assert client.left() == set()
 
 
+def test_without_any_length_the_estimate_tells_a_broken_file(client: Client, server: FileServer) -> None:
+    # Neither a length nor a checksum: the end of the connection looks like the end of the file.
+    broken = Answer(length=False, drop_after=HALF)
+    server.usual, validators, server.validators = broken, server.validators, {}
+    with pytest.raises(SkiptuneError, match=f"ended at {HALF} of about {len(CONTENT)} bytes, no length was"):
+        client.get(about=len(CONTENT), patience=Patience(retries=1, backoff=0.0))
+    assert not client.target.exists()
+    server.script, server.usual = [broken], Answer(length=False)
+    outcome = client.get(about=int(len(CONTENT) * 1.05))  # an estimate is not exact
+    assert server.ranges[-1] is None and "recorded now" in outcome.trust
+    client.target.unlink()
+    server.script, server.validators = [broken], validators
+    outcome = client.get(about=len(CONTENT))
+    assert server.ranges[-1] == f"bytes={HALF}-"
+    assert client.target.read_bytes() == CONTENT and "as recorded on" in outcome.trust
+
+
+def test_a_length_that_was_given_counts_more_than_the_estimate(client: Client, server: FileServer) -> None:
+    client.get(about=10 * len(CONTENT))
+    assert client.target.read_bytes() == CONTENT and client.said == []
+
+
 @pytest.mark.parametrize(
     ("answer", "least", "line"),
     [

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import pytest
 import torch
 
 from skiptune.data.images import from_uint8, to_uint8
+from skiptune.errors import SkiptuneError
 
 
 def test_every_value_survives_the_round_trip() -> None:
@@ -28,3 +30,11 @@ def test_values_outside_are_clipped() -> None:
     x = torch.tensor([-1e9, -1.01, 1.01, 3.0, float("inf"), -float("inf")])
     assert to_uint8(x).tolist() == [0, 0, 255, 255, 255, 0]
     assert to_uint8(torch.zeros(2, 3, 4, 4)).shape == (2, 3, 4, 4)
+
+
+def test_rounding_down() -> None:
+    # openai/consistency_models, scripts/image_sample.py: ((sample + 1) * 127.5).clamp(0, 255).to(uint8)
+    x = torch.tensor([-2.0, -1.0, -0.0001, 0.0, 0.0038, 0.004, 0.9921, 0.9962, 1.0, 2.0])
+    assert to_uint8(x, "down").tolist() == [0, 0, 127, 127, 127, 128, 253, 254, 255, 255]
+    with pytest.raises(SkiptuneError, match="unknown rounding 'up' of pixels; choose one of nearest, down"):
+        to_uint8(x, "up")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from skiptune.checkpoints.building.layouts import State
+from skiptune.checkpoints.building.layouts import State, some
 from skiptune.checkpoints.building.own_memory import OwnMemory
 from skiptune.denoisers.denoiser import Denoiser
 from skiptune.denoisers.guidance import Wrapper
@@ -21,8 +21,8 @@ from skiptune.errors import SkiptuneError
 # float16, and the official code samples from it.
 AS_STORED = ("EDM2Precond",)
 FILLS = ("normal_", "uniform_", "mul")  # a number times a tensor is also "mul"
-NAMED = 3
 MOST_TENSORS = 5_000  # the largest official network has fewer than 2,000
+LARGEST = 10**6  # number in a description; of the official ones none is above 16,384
 
 
 def network_class(description: Mapping[str, Any]) -> Any:
@@ -61,9 +61,25 @@ class WithoutValues(TorchFunctionMode):
 
 
 def build_empty(description: Mapping[str, Any]) -> Denoiser:
-    """The denoiser without memory for its parameters."""
+    """The denoiser without memory for its parameters.
+
+    Raises:
+        SkiptuneError: as ``build_denoiser``; or numbers that would fill the memory or the day.
+    """
+    for value in numbers(description):
+        if not (abs(value) <= LARGEST or value == float("inf")):  # sigma_max may be that
+            raise SkiptuneError(f"its arguments hold the number {value:g}, no network is that large")
     with WithoutValues():
         return build_denoiser(description)
+
+
+def numbers(value: object) -> Iterator[float]:
+    """All numbers in nested plain values."""
+    if isinstance(value, (int, float)):
+        yield value
+    elif isinstance(value, (Mapping, list, tuple)):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            yield from numbers(item)
 
 
 def innermost(denoiser: Denoiser) -> Denoiser:
@@ -126,8 +142,3 @@ def difference(expected: Mapping[str, tuple[int, ...]], given: Mapping[str, tupl
     ]
     parts = {"missing": missing, "surplus": surplus, "of another shape": wrong}
     return "; ".join(f"{what}: {some(names)}" for what, names in parts.items() if names)
-
-
-def some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more

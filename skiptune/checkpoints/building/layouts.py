@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,6 +39,16 @@ CLASSES = {
 # Parts of the state of a latent model: their names in the file and in a denoiser.
 LATENT_PARTS = {"model.diffusion_model.": "model.", "cond_stage_model.": "embedding."}
 FIRST_STAGE = "first_stage_model."
+# What official latent models hold beside: averaged copies, and what follows from the noise schedule (the
+# buffers of ldm/models/diffusion/ddpm.py); discriminator and averages of the first stage, see
+# ``autoencoder_state``.
+BESIDE = {
+    "model_ema", "betas", "alphas_cumprod", "alphas_cumprod_prev", "sqrt_alphas_cumprod",
+    "sqrt_one_minus_alphas_cumprod", "log_one_minus_alphas_cumprod", "sqrt_recip_alphas_cumprod",
+    "sqrt_recipm1_alphas_cumprod", "posterior_variance", "posterior_log_variance_clipped",
+    "posterior_mean_coef1", "posterior_mean_coef2", "lvlb_weights", "logvar", "scale_factor",
+}  # fmt: skip
+NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -110,7 +120,11 @@ def of_state(state: State) -> Contents:
 
 
 def latent(state: State) -> Contents:
-    """A whole latent diffusion model; its U-Net as it was trained last, as the official sampler uses it."""
+    """A whole latent diffusion model; its U-Net as it was trained last, as the official sampler uses it.
+
+    Raises:
+        SkiptuneError: parameters that no official file holds.
+    """
     network = {
         ours + name[len(theirs) :]: value
         for name, value in state.items()
@@ -120,9 +134,17 @@ def latent(state: State) -> Contents:
     inside = any(name.startswith(FIRST_STAGE) for name in state)
     rest = [name for name in state if not name.startswith((*LATENT_PARTS, FIRST_STAGE))]
     left_out = Counter(name.partition(".")[0] for name in rest)
+    if surplus := [name for name in rest if name.partition(".")[0] not in BESIDE]:
+        raise SkiptuneError(f"its parameters do not fit latent diffusion: surplus: {some(surplus)}")
     return Contents(
         "latent diffusion", network, autoencoder_state(state) if inside else {}, left_out=left_out
     )
+
+
+def some(names: Sequence[str]) -> str:
+    """The first few names, and how many more there are."""
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
 
 
 def family_of(state: Mapping[str, Any]) -> str | None:

@@ -81,11 +81,17 @@ def load_checkpoint(
         denoiser = assemble(chosen, found.state, found.autoencoder)
     except SkiptuneError as error:
         text = str(error)
-        raise error if str(path) in text else SkiptuneError(f"{path}: {text}") from error
+        raise error if str(path) in text else SkiptuneError(f"{path}: {one_line(text)}") from error
     except MISFITS as error:
-        reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        reason = one_line(f"{type(error).__name__}: {error}".partition("\n")[0], 200)
         raise SkiptuneError(f"{path} does not describe a network that can be built ({reason})") from error
     return Checkpoint(denoiser, found.family, chosen, assumed, found.left_out)
+
+
+def one_line(text: str, most: int = 350) -> str:
+    """A message that may quote a file, which can hold anything, as one short printable line."""
+    line = "".join(sign if sign.isprintable() else "?" for sign in " ".join(text.split()))
+    return line if len(line) <= most else f"{line[:most]} ..."
 
 
 def read_contents(path: Path) -> Contents:

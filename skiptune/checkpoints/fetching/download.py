@@ -131,7 +131,7 @@ def _fill(
     urls = official.urls if mirror is None else (f"{mirror.rstrip('/')}/{quote(official.file)}",)
     for url in urls:
         try:
-            fetch(url, part, official.name, official.size, checked, patience, say)
+            fetch(url, part, official.name, official.size, official.about, checked, patience, say)
             return url
         except Unavailable as error:
             reason = error

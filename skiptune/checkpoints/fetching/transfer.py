@@ -23,6 +23,7 @@ from skiptune.errors import SkiptuneError
 from skiptune.runtime.progress import Progress
 
 BLOCK = 1 << 18  # bytes read at a time
+LEAST = 0.9  # of the estimated size, below which a file of which no server said the length is a broken one
 PAGE = 1 << 20  # a web page is read no further than this
 PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 REFUSALS = {
@@ -75,6 +76,7 @@ def fetch(
     part: Part,
     label: str,
     size: int | None,
+    about: int | None,
     checked: bool,
     patience: Patience,
     say: Callable[[str], None],
@@ -84,6 +86,8 @@ def fetch(
     Args:
         label: what progress and waits are reported of.
         size: what the file must have, in bytes, if that is known.
+        about: an estimate of it, which counts where neither ``size`` nor the server says the length: without
+            one, a connection that breaks off looks like the end of the file.
         checked: a published checksum will tell a wrong mixture, so that a server without ETag and
             Last-Modified may be resumed too.
         say: takes a line for each wait.
@@ -97,7 +101,7 @@ def fetch(
     failures, furthest = 0, part.length
     while True:
         try:
-            _attempt(opener, url, part, label, size, checked, patience.timeout)
+            _attempt(opener, url, part, label, size, about, checked, patience.timeout)
             return
         except Passing as obstacle:
             failures = 1 if part.length > furthest else failures + 1
@@ -120,6 +124,7 @@ def _attempt(
     part: Part,
     label: str,
     size: int | None,
+    about: int | None,
     checked: bool,
     timeout: float,
 ) -> None:
@@ -138,7 +143,9 @@ def _attempt(
         given = response.headers.get("ETag")
         changed = bool(given and validator and given not in (validator, mark.get("etag")))
         start, total = _range(response)
-        if response.status == 206 and (start != part.length or changed or total != mark.get("total")):
+        if response.status == 206 and (
+            start != part.length or changed or mark.get("total") not in (None, total)
+        ):
             part.restart()
             raise Passing("the file changed on the server", 0.0)
         if response.status != 206:
@@ -150,6 +157,8 @@ def _attempt(
         _copy(response, part, label, total if total is not None else size)
     if total is not None and part.length != total:
         raise Passing(f"the connection broke off at {part.length} of {total} bytes")
+    if total is None and size is None and not checked and part.length < LEAST * (about or 0):
+        raise Passing(f"the connection ended at {part.length} of about {about} bytes, no length was given")
 
 
 def _answer(opener: OpenerDirector, request: Request, part: Part, timeout: float) -> HTTPResponse:

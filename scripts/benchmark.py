@@ -1,8 +1,11 @@
-"""Benchmarks: ``python scripts/benchmark.py sampling|loading [SETTING=VALUE ...]``.
+"""Benchmarks: ``python scripts/benchmark.py sampling|loading|metrics [SETTING=VALUE ...]``.
 
 Settings of ``sampling``: ``edm_repo=DIR device=auto images=500 repeats=5 full_size=true results=results``;
 ``edm_repo`` is your own checkout of NVlabs/edm. Settings of ``loading`` (time and memory of loading official
-files, about 6 GB of temporary disk): ``systems=all results=results``. Results go to ``results/benchmarks/``.
+files, about 6 GB of temporary disk): ``systems=all results=results``. Settings of ``metrics`` (arithmetic
+against torch-fidelity and clean-fid, and its growth; about an hour): ``parts=all dimension=2048 images=10000
+few=1000 pictures=64 repeats=3 sizes=1000,2000,... results=results``; parts measured before are kept.
+Results go to ``results/benchmarks/``.
 """
 
 from __future__ import annotations
@@ -22,6 +25,9 @@ from typing import Any
 import yaml
 
 from experiments.benchmarks.loading import SYSTEMS, benchmark_loading, render_loading
+from experiments.benchmarks.metric_cost import CURVE_SIZES, plot_growth
+from experiments.benchmarks.metric_report import PARTS, growth_curves, measure_part, render_metrics
+from experiments.benchmarks.metrics import Setup
 from experiments.benchmarks.sampling import benchmark_sampling, render_sampling
 from scripts.common import CONFIGS, USER_ERROR, complain
 from skiptune.checkpoints.models import resolve_model
@@ -42,6 +48,16 @@ DEFAULTS = {
         "results": "results",
     },
     "loading": {"systems": "all", "results": "results"},
+    "metrics": {
+        "parts": "all",
+        "dimension": "2048",
+        "images": "10000",
+        "few": "1000",
+        "pictures": "64",
+        "repeats": "3",
+        "sizes": ",".join(map(str, CURVE_SIZES)),
+        "results": "results",
+    },
 }
 
 
@@ -55,8 +71,16 @@ def main(arguments: list[str]) -> None:
         if key not in settings:
             raise SkiptuneError(f"unknown setting {key!r}; settings: {', '.join(settings)}")
         settings[key] = value
-    report, render, name = sampling(settings) if subject == "sampling" else loading(settings)
     folder = Path(settings["results"]) / "benchmarks"
+    if subject == "metrics":
+        metrics(settings, folder)
+    else:
+        write(sampling(settings) if subject == "sampling" else loading(settings), folder)
+
+
+def write(outcome: Outcome, folder: Path) -> None:
+    """The report as JSON and as Markdown, which is printed too."""
+    report, render, name = outcome
     write_atomic(folder / f"{name}.json", json.dumps(report, indent=1) + "\n")
     write_atomic(folder / f"{name}.md", render(report))
     print(render(report))
@@ -85,6 +109,23 @@ def loading(settings: dict[str, str]) -> Outcome:
         raise SkiptuneError(f"unknown system {unknown!r}; choose all or some of {', '.join(known)}")
     report = benchmark_loading({name: model(name) for name in names}, [known[name] for name in names])
     return report, render_loading, "loading_cpu"
+
+
+def metrics(settings: dict[str, str], folder: Path) -> None:
+    """Metric arithmetic; written after every part, because all of them take about an hour."""
+    parts = PARTS if settings["parts"] == "all" else settings["parts"].split(",")
+    if unknown := [part for part in parts if part not in PARTS]:
+        raise SkiptuneError(f"unknown part {unknown[0]!r}; choose all or some of {', '.join(PARTS)}")
+    least = {"dimension": 2, "images": 20, "few": 11, "pictures": 10, "repeats": 1}
+    setup = Setup(**{key: whole_number(settings, key, value) for key, value in least.items()})
+    sizes = [whole_number({"sizes": size}, "sizes", 10) for size in settings["sizes"].split(",")]
+    path = folder / "metrics_cpu.json"
+    report = json.loads(path.read_text()) if path.exists() else {}
+    for part in parts:
+        report[part] = measure_part(part, setup, sizes)
+        write((report, render_metrics, "metrics_cpu"), folder)
+    if curves := growth_curves(report):
+        plot_growth(curves, setup.dimension, folder / "metrics_growth_cpu.png")
 
 
 def model(name: str) -> dict[str, Any]:

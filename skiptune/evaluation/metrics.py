@@ -8,7 +8,10 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, TypeVar
 
+import torch
+
 from skiptune.errors import SkiptuneError
+from skiptune.evaluation.blocks import ALONE, Team
 from skiptune.evaluation.features import FeatureSet
 from skiptune.evaluation.fid_infinity import fid_infinity
 from skiptune.evaluation.frechet import ReferenceStatistics, frechet_distance
@@ -63,13 +66,14 @@ class Reference:
         return value
 
 
-Family = Callable[[FeatureSet, Reference, Sequence[str]], Mapping[str, float]]
+Family = Callable[[FeatureSet, Reference, Sequence[str], Team], Mapping[str, float]]
 
 
 @dataclass(frozen=True)
 class Metric:
-    """One number of a `family`, which computes those of the given keys together: (sample, reference, keys).
+    """One number of a `family`, which computes those of the given keys together.
 
+    A family takes (sample, reference, keys, team) and gives all processes of the team the same numbers.
     `needs`: keys of NEEDS that the metric cannot do without, checked before anything is sampled.
     """
 
@@ -80,7 +84,7 @@ class Metric:
 
     def compute(self, sample: FeatureSet, reference: Reference) -> float:
         """The metric alone. Raises SkiptuneError if the images do not allow it."""
-        return self.family(sample, reference, [self.key])[self.key]
+        return self.family(sample, reference, [self.key], ALONE)[self.key]
 
 
 @lru_cache(maxsize=64)
@@ -93,18 +97,18 @@ def _warn_singular(images: int, features: int) -> None:
     )
 
 
-def _fid(sample: FeatureSet, reference: Reference, keys: Sequence[str]) -> dict[str, float]:
+def _fid(sample: FeatureSet, reference: Reference, keys: Sequence[str], team: Team) -> dict[str, float]:
     n, d = sample.features.shape
     if n <= d:
         _warn_singular(n, d)
     return {"fid": frechet_distance(fit_gaussian(sample.features), reference.gaussian)}
 
 
-def _fid_inf(sample: FeatureSet, reference: Reference, keys: Sequence[str]) -> dict[str, float]:
+def _fid_inf(sample: FeatureSet, reference: Reference, keys: Sequence[str], team: Team) -> dict[str, float]:
     return {"fid_inf": fid_infinity(sample.features, reference.gaussian)}
 
 
-def _accuracy(sample: FeatureSet, reference: Reference, keys: Sequence[str]) -> dict[str, float]:
+def _accuracy(sample: FeatureSet, reference: Reference, keys: Sequence[str], team: Team) -> dict[str, float]:
     """Share in [0, 1] of conditional samples that the extractor puts in the class asked for."""
     _require_logits(sample, "accuracy")
     if sample.labels is None:
@@ -114,43 +118,48 @@ def _accuracy(sample: FeatureSet, reference: Reference, keys: Sequence[str]) -> 
     return {"accuracy": float((sample.logits.argmax(1) == sample.labels).double().mean())}
 
 
-def _inception_score(sample: FeatureSet, reference: Reference, keys: Sequence[str]) -> dict[str, float]:
+def _inception_score(
+    sample: FeatureSet, reference: Reference, keys: Sequence[str], team: Team
+) -> dict[str, float]:
     _require_logits(sample, "is")
     return {"is": inception_score(sample.logits).mean}
 
 
-def _precision_recall(sample: FeatureSet, reference: Reference, keys: Sequence[str]) -> dict[str, float]:
+def _precision_recall(
+    sample: FeatureSet, reference: Reference, keys: Sequence[str], team: Team
+) -> dict[str, float]:
     real = reference.images(keys[0]).features
-    balls = reference.keep("manifold", lambda: Manifold.of(real))
-    value = precision_recall(sample.features, balls)
+    balls = reference.keep("manifold", lambda: Manifold.of(real, team=team))
+    value = precision_recall(sample.features, balls, team=team)
     return {"precision": value.precision, "recall": value.recall}
 
 
-def _kid(sample: FeatureSet, reference: Reference, keys: Sequence[str]) -> dict[str, float]:
+def _kid(sample: FeatureSet, reference: Reference, keys: Sequence[str], team: Team) -> dict[str, float]:
     real = reference.images("kid").features
     # Subsets of fewer images where there are fewer: clean-fid's rule.
     size = min(SUBSET_SIZE, len(sample), len(real))
-    return {"kid": kid(sample.features, real, subset_size=size).mean}
+    return {"kid": kid(sample.features, real, subset_size=size, team=team).mean}
 
 
-def _mmd(sample: FeatureSet, reference: Reference, keys: Sequence[str]) -> dict[str, float]:
+def _mmd(sample: FeatureSet, reference: Reference, keys: Sequence[str], team: Team) -> dict[str, float]:
     """Unbiased MMD^2, one pass over the sample for all kernels; the reference's own sums are kept."""
     real = reference.images("mmd").features
     median = reference.keep("median", lambda: MedianDistance(real))
     kernels = reference.keep(("kernels", *keys), lambda: [make_kernel(name, median) for name in keys])
-    sums: KernelSums = reference.keep(("sums", *keys), lambda: within(real, kernels))
-    values = mmd(sample.features, real, kernels, y_sums=sums)
+    sums: KernelSums = reference.keep(("sums", *keys), lambda: within(real, kernels, team=team))
+    values = mmd(sample.features, real, kernels, team=team, y_sums=sums)
     return {name: value.unbiased for name, value in zip(keys, values, strict=True)}
 
 
-def _immd(sample: FeatureSet, reference: Reference, keys: Sequence[str]) -> dict[str, float]:
+def _immd(sample: FeatureSet, reference: Reference, keys: Sequence[str], team: Team) -> dict[str, float]:
     real = reference.images("immd").features
-    sums = reference.keep("immd sums", lambda: within(real, [CMMD_KERNEL]))
-    return {"immd": CMMD_SCALE * mmd(sample.features, real, [CMMD_KERNEL], y_sums=sums)[0].unbiased}
+    sums = reference.keep("immd sums", lambda: within(real, [CMMD_KERNEL], team=team))
+    value = mmd(sample.features, real, [CMMD_KERNEL], team=team, y_sums=sums)[0]
+    return {"immd": CMMD_SCALE * value.unbiased}
 
 
-def _cmmd(sample: FeatureSet, reference: Reference, keys: Sequence[str]) -> dict[str, float]:
-    return {"cmmd": cmmd(sample.features, reference.images("cmmd").features)}
+def _cmmd(sample: FeatureSet, reference: Reference, keys: Sequence[str], team: Team) -> dict[str, float]:
+    return {"cmmd": cmmd(sample.features, reference.images("cmmd").features, team=team)}
 
 
 def _require_logits(sample: FeatureSet, metric: str) -> None:
@@ -174,6 +183,9 @@ METRICS: dict[str, Metric] = {
     "accuracy": Metric(_accuracy, "accuracy", False, frozenset({"labels", "logits"})),
     **{f"mmd_{kernel}": Metric(_mmd, kernel, True, _REAL) for kernel in KERNELS},
 }
+
+# Families whose blocks the processes of a team divide; of the others every process takes some whole.
+DIVIDED: frozenset[Family] = frozenset({_precision_recall, _kid, _mmd, _immd, _cmmd})
 
 # Names for several metrics at once.
 GROUPS: dict[str, tuple[str, ...]] = {"precision_recall": ("precision", "recall")}
@@ -207,21 +219,27 @@ def check_metrics(names: Sequence[str], available: Collection[str]) -> None:
                 raise SkiptuneError(f"{name} needs {NEEDS[need]}")
 
 
-def compute_metrics(names: Sequence[str], sample: FeatureSet, reference: Reference) -> dict[str, float]:
+def compute_metrics(
+    names: Sequence[str], sample: FeatureSet, reference: Reference, team: Team = ALONE
+) -> dict[str, float]:
     """Every named metric of the sample, those of one family together (groups become their members).
 
-    Unknown names are refused before anything is computed.
+    The processes of a `team` hold the same features, make the same call, and get the same values, whose bits
+    do not depend on their number. Unknown names are refused before anything is computed.
     """
     names = expand(names)
     families: dict[Family, list[str]] = {}
     for name in names:
         families.setdefault(get_metric(name).family, []).append(name)
-    values: dict[str, float] = {}
-    for family, members in families.items():
-        keys = list(dict.fromkeys(get_metric(name).key for name in members))
-        found = family(sample, reference, keys)
-        values.update({name: found[get_metric(name).key] for name in members})
-    return {name: values[name] for name in names}
+    values = torch.zeros(len(names), dtype=torch.float64)  # of this process: every metric in one of them
+    for number, (family, members) in enumerate(families.items()):
+        own = number % team.size == team.rank
+        if own or family in DIVIDED:
+            keys = list(dict.fromkeys(get_metric(name).key for name in members))
+            found = family(sample, reference, keys, team)
+            for name in members if own else ():
+                values[names.index(name)] = found[get_metric(name).key]
+    return dict(zip(names, team.total(values).tolist(), strict=True))
 
 
 def block_values(name: str, sample: FeatureSet, reference: Reference, blocks: int) -> list[float]:

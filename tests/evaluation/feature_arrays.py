@@ -20,16 +20,23 @@ def activations(n: int, d: int, seed: int, shift: float = 0.0) -> Tensor:
 
 def team_main(path: str) -> None:
     from skiptune.evaluation.blocks import Team
+    from skiptune.evaluation.features import FeatureSet
     from skiptune.evaluation.kernels import RBF, Energy
+    from skiptune.evaluation.kid import kid
+    from skiptune.evaluation.metrics import METRICS, Reference, compute_metrics
     from skiptune.evaluation.mmd import mmd
     from skiptune.evaluation.precision_recall import precision_recall
 
     torch.set_num_threads(1)
     team = Team.of_world()
     x, y = activations(300, 16, 1), activations(250, 16, 2, 0.05)
+    sample = FeatureSet(x, x[:, :5], torch.zeros(len(x), dtype=torch.long))
+    real = FeatureSet(y, y[:, :5])
     found = {
         "prc": vars(precision_recall(x, y, block=64, team=team)),
         "mmd": [vars(value) for value in mmd(x, y, [RBF(2.0), Energy()], block=64, team=team)],
+        "kid": [vars(kid(x, y, subsets, 20, team=team)) for subsets in (3, 500)],
+        "all": compute_metrics(list(METRICS), sample, Reference.from_features(real), team),
     }
     Path(f"{path}.{team.rank}").write_text(json.dumps({"size": team.size, **found}))
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from feature_arrays import activations
 from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, KEY_METRIC_KID_STD, kid_features_to_metric
 
@@ -25,6 +26,37 @@ def test_parity_with_torch_fidelity(seed: int) -> None:
     assert kid(x.float(), y.float(), 20, 100, seed).mean == pytest.approx(
         narrow[KEY_METRIC_KID_MEAN], abs=2e-6
     )
+
+
+def test_subsets_are_read_off_the_pairs_of_all_images_or_taken_one_by_one() -> None:
+    """Few subsets of many images and many of few take other ways; a subset's value does not depend on it."""
+    x, y = activations(700, 12, 1), activations(650, 12, 2, 0.05)
+    for subsets, size in ((3, 40), (400, 40)):
+        theirs = kid_features_to_metric(x, y, kid_subsets=subsets, kid_subset_size=size, verbose=False)
+        ours = kid(x, y, subsets, size)
+        assert ours.mean == pytest.approx(theirs[KEY_METRIC_KID_MEAN], rel=1e-9)
+        assert ours.std == pytest.approx(theirs[KEY_METRIC_KID_STD], rel=1e-9)
+
+
+@pytest.mark.parametrize("offset", [0.0, 30.0])
+def test_float32_products_keep_the_value(offset: float) -> None:
+    """From 512 features on: within 1e-6 of torch-fidelity's float64, where its float32 is off by far more."""
+    x, y = activations(400, 1024, 1, 0.05 + offset).float(), activations(400, 1024, 2, offset).float()
+    exact, single = (
+        kid_features_to_metric(a, b, kid_subsets=20, kid_subset_size=300, verbose=False)[KEY_METRIC_KID_MEAN]
+        for a, b in ((x.double(), y.double()), (x, y))
+    )
+    assert kid(x, y, 20, 300).mean == pytest.approx(exact, rel=1e-6)
+    assert kid(x.double(), y.double(), 20, 300).mean == pytest.approx(exact, rel=1e-9)
+    assert abs(single - exact) > 1e-6 * exact
+
+
+def test_invariances_and_symmetry() -> None:
+    x, y = activations(90, 16, 1), activations(90, 16, 2, 0.05)
+    value = kid(x, y, 1, 90).mean
+    rotation = torch.linalg.qr(torch.randn(16, 16, generator=torch.Generator().manual_seed(0)).double())[0]
+    for a, b in ((x.flip(0), y), (x @ rotation, y @ rotation), (y, x)):
+        assert kid(a, b, 1, 90).mean == pytest.approx(value, rel=1e-9)
 
 
 def test_one_subset_of_all_images_is_the_mmd() -> None:

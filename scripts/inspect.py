@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             )
         print("\n".join(report_folder(options.file)))
         if options.convert:
-            write_converted(load_port(options.file), options, "imagenet64")
+            write_converted(load_port(options.file), options, {"dataset": "imagenet64", "rounding": "down"})
         return
     models = official_models()
     known = {name: model["denoiser"] for name, model in models.items()}
@@ -64,14 +64,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if same:
         print(f"same network as in configs/model: {', '.join(same)}")
     if options.convert:
-        write_converted(checkpoint, options, models[same[0]]["dataset"] if same else "unknown")
+        like = models[same[0]] if same else {"dataset": "unknown"}
+        write_converted(
+            checkpoint, options, {key: like[key] for key in ("dataset", "rounding") if key in like}
+        )
 
 
-def write_converted(checkpoint: Checkpoint, options: argparse.Namespace, dataset: str) -> None:
+def write_converted(checkpoint: Checkpoint, options: argparse.Namespace, like: dict[str, Any]) -> None:
     """The safetensors file and its model configuration."""
     sha256 = convert(checkpoint, options.convert)
     settings = options.convert.with_suffix(".yaml")
-    write_atomic(settings, model_yaml(checkpoint, options, sha256, dataset))
+    write_atomic(settings, model_yaml(checkpoint, options, sha256, like))
     print(f"written: {options.convert} (sha256 {sha256}) and {settings}")
 
 
@@ -95,13 +98,13 @@ def file_format(path: Path) -> str:
     return "torch (before 1.6)" if b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19." in head[:16] else "pickle"
 
 
-def model_yaml(checkpoint: Checkpoint, options: argparse.Namespace, sha256: str, dataset: str) -> str:
-    """A model configuration for the converted file."""
+def model_yaml(checkpoint: Checkpoint, options: argparse.Namespace, sha256: str, like: dict[str, Any]) -> str:
+    """A model configuration for the converted file, with the data set and rounding of the one it is like."""
     name = options.convert.stem
     values = {
         "name": name,
         "kind": "official",
-        "dataset": dataset,
+        **like,
         "file": options.convert.name,
         "url": f"made from {options.file.name} by scripts/inspect.py --convert",
         "sha256": sha256,

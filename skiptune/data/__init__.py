@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache, partial
+from pathlib import Path
 from typing import Protocol
 
 from torch import Tensor
 
+from skiptune.data.flips import Flipped
+from skiptune.data.folder import FolderImages
 from skiptune.errors import SkiptuneError
+
+DATA = Path("data")
 
 
 class Dataset(Protocol):
@@ -16,8 +22,11 @@ class Dataset(Protocol):
     name: str
     image_shape: tuple[int, int, int]
     num_classes: int
-    digest: str
-    """Stands for the pixels: another digest, other images."""
+
+    @property
+    def digest(self) -> str:
+        """Stands for the pixels: another digest, other images."""
+        ...
 
     def batch(self, seeds: Sequence[int], split: str) -> tuple[Tensor, Tensor]:
         """uint8 images ``[N, C, H, W]`` and int64 labels ``[N]``; SkiptuneError: unknown split."""
@@ -28,16 +37,78 @@ class Dataset(Protocol):
         ...
 
 
-def load_dataset(name: str) -> Dataset:
-    """The data set of that name.
+def load_dataset(
+    name: str, root: str | Path | None = None, *, flip: bool = False, download: bool = False
+) -> Dataset:
+    """The data set of that name; those of files are read once per process.
+
+    Args:
+        root: where the files lie, `data` if None; of `folder`, the folder or zip itself.
+        flip: mirror half of the training images (see ``skiptune.data.flips``).
+        download: let torchvision fetch CIFAR-10 or CelebA into `root` if they are not there.
 
     Raises:
-        SkiptuneError: unknown name, or this machine makes other pixels than the ones the results rest on.
+        SkiptuneError: unknown name, missing or unreadable files, or this machine makes other pixels than the
+            ones the results rest on.
     """
-    from skiptune.data.digits import Digits
+    if name not in DATASETS:
+        raise SkiptuneError(f"unknown data set {name!r}; choose one of {', '.join(DATASETS)}")
+    dataset = DATASETS[name](None if root is None else Path(root), download)
+    return Flipped(dataset) if flip else dataset
+
+
+def _glyphs(root: Path | None, download: bool) -> Dataset:
     from skiptune.data.glyphs import verified_glyphs
 
-    datasets: dict[str, Callable[[], Dataset]] = {"glyphs": verified_glyphs, "digits": Digits}
-    if name not in datasets:
-        raise SkiptuneError(f"unknown data set {name!r}; choose one of {', '.join(datasets)}")
-    return datasets[name]()
+    return verified_glyphs()
+
+
+def _digits(root: Path | None, download: bool) -> Dataset:
+    from skiptune.data.digits import Digits
+
+    return Digits()
+
+
+@cache
+def _cifar10(root: Path | None, download: bool) -> Dataset:
+    from skiptune.data.torchvision_sets import Cifar10
+
+    return Cifar10(root or DATA, download)
+
+
+@cache
+def _celeba(root: Path | None, download: bool) -> Dataset:
+    from skiptune.data.torchvision_sets import CelebA64
+
+    return CelebA64(root or DATA, download)
+
+
+@cache
+def _folder(root: Path | None, download: bool) -> Dataset:
+    if root is None:
+        raise SkiptuneError("data set 'folder' needs root: the folder or zip of its pictures")
+    return FolderImages(root, class_folders=True)
+
+
+@cache
+def _edm_zip(name: str, file: str, root: Path | None, download: bool) -> Dataset:
+    path = (root or DATA) / file
+    if not path.exists():
+        raise SkiptuneError(
+            f"data set {name} is missing: make {path} with dataset_tool.py of NVlabs/edm, or name its folder"
+        )
+    return FolderImages(path, name)
+
+
+# Name -> (root, download) -> data set; the zips have the names that EDM's documentation gives them.
+DATASETS: dict[str, Callable[[Path | None, bool], Dataset]] = {
+    "glyphs": _glyphs,
+    "digits": _digits,
+    "cifar10": _cifar10,
+    "celeba": _celeba,
+    "imagenet64": partial(_edm_zip, "imagenet64", "imagenet-64x64.zip"),
+    "imagenet256": partial(_edm_zip, "imagenet256", "imagenet-256x256.zip"),
+    "afhqv2": partial(_edm_zip, "afhqv2", "afhqv2-64x64.zip"),
+    "ffhq": partial(_edm_zip, "ffhq", "ffhq-64x64.zip"),
+    "folder": _folder,
+}

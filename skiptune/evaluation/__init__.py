@@ -23,11 +23,13 @@ from skiptune.evaluation.metrics import (
 )
 from skiptune.evaluation.mmd import cmmd, mmd
 from skiptune.evaluation.precision_recall import Manifold, precision_recall
+from skiptune.evaluation.protocols import PROTOCOLS, Protocol, Reduced, get_protocol
 from skiptune.evaluation.statistics import GaussianStatistics, LowRankGaussian, fit_gaussian
 
 __all__ = [
     "KERNELS",
     "METRICS",
+    "PROTOCOLS",
     "FeatureExtractor",
     "FeatureSet",
     "GaussianStatistics",
@@ -35,6 +37,8 @@ __all__ = [
     "LowRankGaussian",
     "Manifold",
     "Metric",
+    "Protocol",
+    "Reduced",
     "Reference",
     "ReferenceStatistics",
     "block_interval",
@@ -46,6 +50,7 @@ __all__ = [
     "fid_infinity",
     "fit_gaussian",
     "frechet_distance",
+    "get_protocol",
     "inception_score",
     "kid",
     "load_extractor",

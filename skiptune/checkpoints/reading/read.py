@@ -60,7 +60,8 @@ def read_bytes(data: memoryview) -> Any:
     if data[0] not in PICKLE_BEGINS + b"P" and bytes(data[257:262]) != b"ustar":
         begin = bytes(data[:16])
         raise Refused(f"is no checkpoint: neither safetensors, torch file nor pickle begins with {begin!r}")
-    context = Context(len(data), read_torch)
+    # Twice: an array of a pickle of protocol 2 is charged as text, of which it takes half, and as an array.
+    context = Context(2 * len(data), read_torch)
     value = read_torch(data, context)
     context.tensors.lay()
     check_tree(value)

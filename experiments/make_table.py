@@ -9,7 +9,7 @@ from pathlib import Path
 
 from experiments.bench import Bench
 from experiments.drawings.made import Made, Search
-from experiments.measurement import Result
+from experiments.measurement import UNBIASED, Measurement, Result
 from experiments.registry import drawing, kind_of, measurement
 from experiments.samples import SampleMeasurement
 from experiments.scale import Scale, role_descriptions
@@ -63,7 +63,10 @@ def make_table(config: TableConfig, scale: Scale, bench: Bench, results: Path) -
         config.number,
         scale.name,
         (
-            *(row_result(row, scale, searches.get(row.id), measured[row.id]) for row in rows),
+            *(
+                row_result(row, scale, searches.get(row.id), measured[row.id], measurements[row.id])
+                for row in rows
+            ),
             *(
                 floor_row(
                     {name: f.value(name) for name in f.blocks},
@@ -110,7 +113,9 @@ def grid_below_one(config: TableConfig, row: RowConfig) -> tuple[float, ...]:
     return grid
 
 
-def row_result(row: RowConfig, scale: Scale, found: Search | None, measured: Result) -> RowResult:
+def row_result(
+    row: RowConfig, scale: Scale, found: Search | None, measured: Result, condition: Measurement
+) -> RowResult:
     """The row with the hashes of all records behind it: its own, its run, those of its search."""
     role = scale.role(row.role)
     features = row.measure.get("features", role.features["name"])
@@ -118,11 +123,15 @@ def row_result(row: RowConfig, scale: Scale, found: Search | None, measured: Res
     if found is not None:
         edge = "best at the lowest rho tried" if found.at_edge else "best inside the grid"
         more |= {"search": edge}
+    protocol = UNBIASED
+    if isinstance(condition, SampleMeasurement):
+        protocol = scale.protocol
+        more |= {"protocol": protocol.name}
     return RowResult(
         label=row.label,
         settings=row.settings(None if found is None else found.selected, **more),
         nfe=measured.nfe,
-        values={name: measured.value(name) for name in measured.blocks},
+        values={name: measured.value(name, protocol) for name in measured.blocks},
         paper=row.paper,
         record=(measured.record, measured.run, *(r.record for r in (found.results if found else ()))),
     )

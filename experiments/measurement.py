@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from experiments.values import Value
 from skiptune.errors import SkiptuneError
-from skiptune.evaluation.intervals import block_interval
+from skiptune.evaluation.metrics import METRICS
+from skiptune.evaluation.protocols import Protocol, get_protocol
 from skiptune.runtime.seed_chunks import SeedRun, chunk_numbers
 from skiptune.runtime.store import RunStore
+
+UNBIASED = get_protocol("unbiased")
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ class Evaluated:
     nfe: float
 
 
-class Measurement(Protocol):
+class Measurement(typing.Protocol):
     """One condition on some seeds. The kinds of measurement are in ``experiments/registry.py``."""
 
     @property
@@ -111,10 +115,8 @@ class Result:
             provenance=record["provenance"],
         )
 
-    def value(self, metric: str) -> Value:
-        """Mean over the blocks with its 95% interval; without one if there is a single block."""
-        values = self.blocks[metric]
-        if len(values) == 1:
-            return Value(values[0], None, None, 1, self.bounds)
-        interval = block_interval(values)
-        return Value(interval.value, interval.low, interval.high, len(values), self.bounds)
+    def value(self, metric: str, protocol: Protocol = UNBIASED) -> Value:
+        """What the protocol reports of the blocks; unless given, their mean with its 95% interval."""
+        lower = metric not in METRICS or METRICS[metric].lower_is_better
+        found = protocol.reduce(self.blocks[metric], lower)
+        return Value(found.value, found.low, found.high, found.n, self.bounds)

@@ -14,6 +14,7 @@ from experiments.tables.config import RowConfig
 from skiptune.checkpoints.models import resolve_model, where
 from skiptune.errors import SkiptuneError
 from skiptune.evaluation.extractors import ExtractorRef
+from skiptune.evaluation.protocols import Protocol, get_protocol
 from skiptune.runtime.sampling import SamplingSettings
 
 Config = Mapping[str, Any]
@@ -45,6 +46,7 @@ class Scale:
 
     Attributes:
         samplers, extractors: the configurations of ``configs/sampler`` and ``configs/features`` by name.
+        protocol: how the seed blocks of samples become the reported number.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Scale:
     extractors: Mapping[str, Config]
     checkpoints: Path
     device: str
+    protocol: Protocol
 
     def role(self, name: str) -> Role:
         """The role of that name. Raises SkiptuneError, listing the known ones, if the scale has none."""
@@ -149,8 +152,22 @@ def parse_scale(config: Config, bench_device: str) -> Scale:
         extractors=config["extractors"],
         checkpoints=Path(str(config["checkpoints"])),
         device=bench_device,
+        protocol=table_protocol(scale["protocol"], blocks["report"]),
         **blocks,
     )
+
+
+def table_protocol(name: str, report: SeedBlocks) -> Protocol:
+    """The protocol of that name for tables.
+
+    Raises:
+        SkiptuneError: an unknown one, another number of blocks, or one that measures something else.
+    """
+    protocol = get_protocol(name)
+    if protocol.extrapolate:
+        raise SkiptuneError(f"protocol {name} is not for tables: give the table a column of metric fid_inf")
+    protocol.check(report.count)
+    return protocol
 
 
 def role_descriptions(rows: Sequence[RowConfig], scale: Scale) -> dict[str, dict[str, str]]:

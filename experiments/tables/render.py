@@ -11,6 +11,7 @@ from experiments.tables.config import PAPERS, ColumnConfig, RowConfig, TableConf
 from experiments.tables.results import ClaimResult, RowResult, TableResult
 from experiments.values import Value
 from skiptune.evaluation.metrics import get_metric
+from skiptune.evaluation.protocols import get_protocol, resize_rule
 
 Roles = Mapping[str, Mapping[str, str]]  # role -> what played it: model, data, features
 NONE = "–"
@@ -203,7 +204,22 @@ def _notes(result: TableResult, config: TableConfig) -> list[str]:
             )
         else:
             notes.append(f"values are from one block of {images:,} images, without an interval")
-    return notes
+    return [*notes, *_protocols(result)]
+
+
+def _protocols(result: TableResult) -> list[str]:
+    """How values of generated images were made, once per protocol and extractor."""
+    made: dict[tuple[str, str], Value] = {}
+    for row in result.rows:
+        if "protocol" in row.settings and row.values:
+            made.setdefault(
+                (row.settings["protocol"], row.settings["features"]), next(iter(row.values.values()))
+            )
+    lines = []
+    for (name, features), value in made.items():
+        done = get_protocol(name).describe(value.n, value.images // value.n)
+        lines.append(f"protocol {done}; uint8 images; resize of {features}: {resize_rule(features)}")
+    return lines
 
 
 def _at_floor(result: TableResult, metric: str, floor: RowResult, lower_is_better: bool) -> str:

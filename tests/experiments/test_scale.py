@@ -53,9 +53,9 @@ def test_rho_is_never_selected_on_the_seeds_it_is_reported_on(
 
 def test_unknown_names_are_refused(scales: dict[str, Scale]) -> None:
     with pytest.raises(
-        SkiptuneError, match="no role at scale desk is called 'uvit'; there are class_conditional_edm"
+        SkiptuneError, match="no role at scale desk is called 'transformer'; there are class_conditional_edm"
     ):
-        scales["desk"].role("uvit")
+        scales["desk"].role("transformer")
     with pytest.raises(SkiptuneError, match="no sampler is called 'dpm'; there are .*heun.*unipc"):
         scales["desk"].sampler({"name": "dpm", "steps": 5})
     with pytest.raises(SkiptuneError, match="no features is called 'vgg'; there are .*glyphs_cnn"):

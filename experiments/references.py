@@ -15,6 +15,7 @@ from skiptune.data import load_dataset
 from skiptune.errors import SkiptuneError
 from skiptune.evaluation import FeatureSet, Reference, compute_metrics, dataset_features
 from skiptune.evaluation.extractors import ExtractorRef
+from skiptune.evaluation.frechet import SYMMETRIC_ROOT, ReferenceStatistics
 from skiptune.evaluation.sources import read_reference
 from skiptune.runtime.files import file_digest
 from skiptune.runtime.provenance import provenance
@@ -114,8 +115,14 @@ def cached_file(file: ReferenceFile) -> Reference:
 
 @lru_cache(maxsize=4)
 def cached_reference(real: RealImages | ReferenceFile, store: RunStore) -> Reference:
-    """The reference with what is computed of it once (factors, balls, kernel sums)."""
-    return real.reference(store)
+    """The reference with what is computed of it once (factors, balls, kernel sums).
+
+    A factor that takes long is kept in the store, by the digest of the statistics.
+    """
+    reference = real.reference(store)
+    if isinstance(reference.gaussian, ReferenceStatistics) and len(reference.gaussian.mean) > SYMMETRIC_ROOT:
+        reference.gaussian.keep_factor(store.root / "factors")
+    return reference
 
 
 def default_reference_images(dataset: str) -> int:

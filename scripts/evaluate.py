@@ -27,7 +27,9 @@ from skiptune.data import DATASETS
 from skiptune.errors import SkiptuneError
 from skiptune.evaluation import FeatureSet, Reference, ReferenceStatistics
 from skiptune.evaluation.extractors import EXTRACTORS, ExtractorRef, extractor_digest
+from skiptune.evaluation.frechet import SYMMETRIC_ROOT
 from skiptune.evaluation.metrics import check_metrics, compute_metrics, expand, get_metric
+from skiptune.evaluation.parallel import compute_with_workers
 from skiptune.evaluation.protocols import ROUNDING, Protocol, get_protocol, resize_rule
 from skiptune.evaluation.sources import (
     ImageFeatures,
@@ -51,7 +53,7 @@ from skiptune.runtime.workers import Workers, default_workers
 SCORES = {"lpips": True, "hps_v2": False}  # of single images -> whether lower is better
 ALONE = {"is", "accuracy", "hps_v2"}  # they need no reference
 NO_REFERENCE = Reference(LowRankGaussian(torch.zeros(0), torch.zeros(0, 0)))
-LARGE = 512  # features from which on a reference's factor is worth keeping
+DIVIDED = 5_000  # images from which on the work of comparing them is divided over the workers
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -133,7 +135,11 @@ class Evaluation:
         wanted = [self.protocol.metric(name) for name in self.metrics]
         check_metrics(wanted, available)
         gaussian = reference.gaussian
-        if isinstance(gaussian, ReferenceStatistics) and len(gaussian.mean) > LARGE and "fid" in wanted:
+        if (
+            isinstance(gaussian, ReferenceStatistics)
+            and len(gaussian.mean) > SYMMETRIC_ROOT
+            and "fid" in wanted
+        ):
             gaussian.keep_factor(self.outputs / "factors")
         sample = self.sample
         features = (
@@ -145,9 +151,22 @@ class Evaluation:
         counts["reference"] = len(reference.features) if reference.features is not None else None
         values: dict[str, list[float]] = {name: [] for name in self.metrics}
         for block in features.blocks(self.blocks):
-            found = compute_metrics(wanted, block, reference)
+            found = self.values(wanted, block, reference)
             for name in self.metrics:
                 values[name].append(found[self.protocol.metric(name)])
+        return values
+
+    def values(self, names: list[str], sample: FeatureSet, reference: Reference) -> dict[str, float]:
+        """The metrics; those of many images that compare image with image, by all workers together."""
+        real = reference.features
+        alone, divided = names, list[str]()
+        if real is not None and max(len(sample), len(real)) >= DIVIDED and world().size == 1:
+            divided = [name for name in names if "reference_features" in get_metric(name).needs]
+            alone = [name for name in names if name not in divided]
+        values = compute_metrics(alone, sample, reference)
+        if divided and real is not None:
+            with self.workers(len(sample)) as workers:
+                values |= compute_with_workers(divided, sample, real, workers)
         return values
 
     def reference(self, real: Path | ImageSource) -> Reference:

@@ -175,3 +175,14 @@ def test_work_is_split_over_processes(shell: Shell, files: Path, tmp_path: Path)
     assert one == two
     kept = [{p.name: p.read_bytes() for p in (tmp_path / n).rglob("*.safetensors")} for n in "12"]
     assert kept[0] == kept[1] and len(kept[0]) == 3
+
+
+def test_comparing_many_images_is_divided_over_workers_with_equal_bits(
+    evaluate: Evaluate, files: Path
+) -> None:
+    draw = np.random.default_rng(1)
+    np.savez(files / "many.npz", features=draw.normal(size=(5000, 8)).astype("f4"))
+    arguments = ("features=many.npz", "reference_features=many.npz", "metrics=[fid,precision_recall,mmd]")
+    one, two = (result(evaluate(*arguments, f"workers={count}"))["metrics"] for count in (1, 2))
+    assert one == two
+    assert (one["precision"], one["recall"]) == (1, 1)

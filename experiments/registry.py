@@ -14,6 +14,8 @@ from experiments.drawings.lines import draw_lines
 from experiments.drawings.made import Made
 from experiments.drawings.rho_curves import draw_rho_curves
 from experiments.drawings.sample_pair import draw_sample_pair
+from experiments.drawings.time_schedules import draw_time_schedules
+from experiments.drawings.wavelet_images import draw_wavelet_images
 from experiments.measurement import Measurement, SeedBlocks
 from experiments.samples import SampleMeasurement
 from experiments.scale import Scale
@@ -81,6 +83,8 @@ DRAWINGS: dict[str, Drawing] = {
     "rho_curves": draw_rho_curves,
     "sample_pair": draw_sample_pair,
     "lines": draw_lines,
+    "wavelet_images": draw_wavelet_images,
+    "time_schedules": draw_time_schedules,
 }
 
 

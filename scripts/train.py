@@ -18,6 +18,7 @@ from skiptune.checkpoints.desk import save_desk_denoiser
 from skiptune.runtime.progress import Progress
 from skiptune.runtime.provenance import commit, device_name, package_versions
 from skiptune.runtime.store import run_id
+from skiptune.training.autoencoder import AutoencoderTraining, train_and_save_autoencoder
 from skiptune.training.checkpoint import saved_steps
 from skiptune.training.classification import ClassifierTraining, train_and_save
 from skiptune.training.loop import train
@@ -28,7 +29,12 @@ from skiptune.training.settings import DenoiserTraining
 def main(config: dict[str, Any]) -> None:
     training = dict(config["training"])
     kind = training.pop("kind")
-    {"denoiser": train_denoiser, "classifier": train_classifiers}[kind](config, training)
+    trainings = {
+        "denoiser": train_denoiser,
+        "classifier": train_classifiers,
+        "autoencoder": train_autoencoder,
+    }
+    trainings[kind](config, training)
 
 
 def train_denoiser(config: dict[str, Any], training: dict[str, Any]) -> None:
@@ -80,6 +86,19 @@ def train_classifiers(config: dict[str, Any], training: dict[str, Any]) -> None:
 
             record = train_and_save(settings, Path(config["export"]), on_step)
         print(f"wrote {name}: {record['heldout_accuracy']:.1%} of the held-out images right")
+
+
+def train_autoencoder(config: dict[str, Any], training: dict[str, Any]) -> None:
+    """Train the autoencoder of a latent model; it starts anew."""
+    settings = AutoencoderTraining(**training)
+    with Progress(settings.steps, unit="steps", label=f"train {settings.name}") as progress:
+
+        def on_step(step: int, total: int, loss: float) -> None:
+            progress.advance(step - progress.done)
+
+        record = train_and_save_autoencoder(settings, Path(config["export"]), on_step)
+    psnr, scale = record["heldout_psnr"], 1 / record["latent_std"]
+    print(f"wrote {settings.name}: {psnr:.1f} dB on held-out images, unit latents at scale {scale:.4f}")
 
 
 if __name__ == "__main__":

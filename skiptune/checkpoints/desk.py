@@ -7,19 +7,22 @@ the record (settings, seed, commit, loss curve, duration, sha256).
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
 from skiptune.denoisers import Denoiser, build_denoiser
+from skiptune.denoisers.autoencoders import Autoencoder, build_autoencoder
 from skiptune.errors import SkiptuneError
 from skiptune.runtime.files import digest, file_digest, read_json, write_atomic
 
+Network = TypeVar("Network", bound=nn.Module)
 DESK_FOLDER = Path(__file__).resolve().parent / "desk"
 
 
@@ -41,26 +44,12 @@ def save_desk_denoiser(
 ) -> Path:
     """Write weights (parameters as float16, buffers as they are) and record; returns the path of the weights.
 
+    A latent model's autoencoder is part of its weights.
+
     Raises:
         SkiptuneError: weights of another network, or with values that float16 does not hold.
     """
-    denoiser = build_denoiser(description)
-    if state.keys() != denoiser.state_dict().keys():
-        raise SkiptuneError(
-            f"the weights are not those of the network described for {name}; nothing is written"
-        )
-    tensors = {key: value.contiguous() for key, value in state.items()}
-    for key, _ in denoiser.named_parameters():
-        tensors[key] = tensors[key].to(torch.float16)
-        if not tensors[key].isfinite().all():
-            raise SkiptuneError(f"{key} of {name} is not finite or too large for float16; train it again")
-    content = save(tensors, metadata={"denoiser": json.dumps(description)})
-    path = folder / f"{name}.safetensors"
-    write_atomic(path, content)
-    record = {"name": name, **record, "sha256": digest(content)}
-    lines = ",\n".join(f" {json.dumps(key)}: {json.dumps(value)}" for key, value in record.items())
-    write_atomic(path.with_suffix(".json"), "{\n" + lines + "\n}\n")
-    return path
+    return _save(name, "denoiser", description, build_denoiser(description), state, record, folder)
 
 
 def load_desk_denoiser(name: str, folder: Path = DESK_FOLDER) -> LoadedDenoiser:
@@ -69,6 +58,56 @@ def load_desk_denoiser(name: str, folder: Path = DESK_FOLDER) -> LoadedDenoiser:
     Raises:
         SkiptuneError: no such model, damaged file, or a sha256 that differs from the record.
     """
+    denoiser, sha256, description = _load(name, "denoiser", build_denoiser, folder)
+    return LoadedDenoiser(denoiser, sha256, description)
+
+
+def save_desk_autoencoder(
+    name: str,
+    description: dict[str, Any],
+    state: dict[str, Tensor],
+    record: dict[str, Any],
+    folder: Path = DESK_FOLDER,
+) -> Path:
+    """As ``save_desk_denoiser``, of an autoencoder that latent models are trained with."""
+    return _save(name, "autoencoder", description, build_autoencoder(description), state, record, folder)
+
+
+def load_desk_autoencoder(name: str, folder: Path = DESK_FOLDER) -> Autoencoder:
+    """As ``load_desk_denoiser``: the frozen autoencoder in evaluation mode."""
+    return _load(name, "autoencoder", build_autoencoder, folder)[0]
+
+
+def _save(
+    name: str,
+    kind: str,
+    description: dict[str, Any],
+    network: nn.Module,
+    state: dict[str, Tensor],
+    record: dict[str, Any],
+    folder: Path,
+) -> Path:
+    if state.keys() != network.state_dict().keys():
+        raise SkiptuneError(
+            f"the weights are not those of the network described for {name}; nothing is written"
+        )
+    tensors = {key: value.contiguous() for key, value in state.items()}
+    for key, _ in network.named_parameters():
+        tensors[key] = tensors[key].to(torch.float16)
+        if not tensors[key].isfinite().all():
+            raise SkiptuneError(f"{key} of {name} is not finite or too large for float16; train it again")
+    content = save(tensors, metadata={kind: json.dumps(description)})
+    path = folder / f"{name}.safetensors"
+    write_atomic(path, content)
+    record = {"name": name, **record, "sha256": digest(content)}
+    lines = ",\n".join(f" {json.dumps(key)}: {json.dumps(value)}" for key, value in record.items())
+    write_atomic(path.with_suffix(".json"), "{\n" + lines + "\n}\n")
+    return path
+
+
+def _load(
+    name: str, kind: str, build: Callable[[dict[str, Any]], Network], folder: Path
+) -> tuple[Network, str, dict[str, Any]]:
     path, record = folder / f"{name}.safetensors", folder / f"{name}.json"
     if not (path.is_file() and record.is_file()):
         raise SkiptuneError(f"no desk model {name!r} in {folder}: expected {path.name} and {record.name}")
@@ -77,11 +116,11 @@ def load_desk_denoiser(name: str, folder: Path = DESK_FOLDER) -> LoadedDenoiser:
         raise SkiptuneError(f"{path} has not the sha256 of its record {record.name}; restore both together")
     try:
         with safe_open(path, "pt") as file:
-            description = json.loads(file.metadata()["denoiser"])
+            description = json.loads(file.metadata()[kind])
             state = {key: file.get_tensor(key).to(torch.float32) for key in file.keys()}  # noqa: SIM118 (not a mapping)
-        denoiser = build_denoiser(description)
-        denoiser.load_state_dict(state)
+        network = build(description)
+        network.load_state_dict(state)
     except (SafetensorError, AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
-        raise SkiptuneError(f"{path} holds no desk denoiser ({reason}); train it again") from error
-    return LoadedDenoiser(denoiser.eval().requires_grad_(False), sha256, description)
+        raise SkiptuneError(f"{path} holds no desk {kind} ({reason}); train it again") from error
+    return network.eval().requires_grad_(False), sha256, description

@@ -1,4 +1,4 @@
-"""Four ways to turn a raw network ``F`` into a denoiser ``D`` (Karras et al. 2022, Table 1).
+"""Five ways to turn a raw network ``F`` into a denoiser ``D``: Karras et al. 2022, Table 1; Song et al. 2023.
 
 ``D(x; sigma) = c_skip x + c_out F(c_in x, c_noise)``.
 """
@@ -87,6 +87,44 @@ class EDMPrecond(Preconditioned):
             1 / total.sqrt(),
             sigma.log() / 4,
         )
+
+
+class ConsistencyPrecond(EDMPrecond):
+    """EDM's network as a consistency model: ``D(x, sigma_min) = x`` (Song et al. 2023, appendix C).
+
+    Only ``c_skip`` and ``c_out`` differ from EDM's, and by little far above ``sigma_min``, so weights trained
+    for ``EDMPrecond`` fit. ``ConsistencyDenoiser`` is the same around the networks of the official files.
+    """
+
+    def __init__(
+        self,
+        img_resolution: int,
+        img_channels: int,
+        label_dim: int = 0,
+        use_fp16: bool = False,
+        sigma_min: float = 0.002,
+        sigma_max: float = 80.0,
+        sigma_data: float = 0.5,
+        model_type: str = "DhariwalUNet",
+        **network: Any,
+    ):
+        super().__init__(
+            img_resolution,
+            img_channels,
+            label_dim,
+            use_fp16,
+            sigma_min,
+            sigma_max,
+            sigma_data,
+            model_type,
+            **network,
+        )
+
+    def coefficients(self, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        _, _, c_in, c_noise = super().coefficients(sigma)
+        above = sigma - self.sigma_min
+        c_skip = self.sigma_data**2 / (above**2 + self.sigma_data**2)
+        return c_skip, above * self.sigma_data * c_in, c_in, c_noise
 
 
 class VPPrecond(Preconditioned):
@@ -223,5 +261,5 @@ def cosine_levels(steps: int, c_1: float, c_2: float) -> Tensor:
 
 
 PRECONDITIONINGS: dict[str, type[Preconditioned]] = {
-    cls.__name__: cls for cls in (EDMPrecond, VPPrecond, VEPrecond, iDDPMPrecond)
+    cls.__name__: cls for cls in (EDMPrecond, ConsistencyPrecond, VPPrecond, VEPrecond, iDDPMPrecond)
 }

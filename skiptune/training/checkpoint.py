@@ -1,4 +1,5 @@
-"""State of a training run on disk: weights, Adam moments, averaged weights, dropout's generator, loss curve.
+"""State of a training run on disk: weights, Adam moments, averaged weights, the objective's further tensors,
+dropout's generator, loss curve.
 
 Safetensors and JSON only, no pickle.
 """
@@ -6,6 +7,7 @@ Safetensors and JSON only, no pickle.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,8 +47,11 @@ def save_state(
     generator: torch.Generator,
     step: int,
     seconds: float,
+    kept: Mapping[str, Tensor],
 ) -> None:
     """Write the state atomically; ``step`` steps are done, ``generator`` is the one that dropout draws from.
+
+    ``kept`` are the objective's further tensors.
 
     Raises:
         SkiptuneError: the file cannot be written.
@@ -58,6 +63,7 @@ def save_state(
         tensors |= {
             f"{kind}/{name}": piece.contiguous().cpu() for kind, piece in zip(_KINDS, pieces, strict=True)
         }
+    tensors |= {f"kept/{name}": tensor.detach().contiguous().cpu() for name, tensor in kept.items()}
     tensors["generator"] = generator.get_state()
     write_atomic(path, save(tensors, {"step": str(step), "seconds": json.dumps(seconds)}))
 
@@ -68,6 +74,7 @@ def load_state(
     optimizer: torch.optim.Optimizer,
     average: dict[str, Tensor],
     generator: torch.Generator,
+    kept: Mapping[str, Tensor],
 ) -> tuple[int, float]:
     """Restore a state in place; returns ``(steps done, seconds used)``.
 
@@ -80,7 +87,8 @@ def load_state(
             metadata = file.metadata()
             step, seconds = int(metadata["step"]), float(json.loads(metadata["seconds"]))
             found = set(file.keys())
-            if found - {"generator"} != {f"{kind}/{name}" for kind in _KINDS for name in parameters}:
+            expected = {f"{kind}/{name}" for kind in _KINDS for name in parameters}
+            if found - {"generator"} != expected | {f"kept/{name}" for name in kept}:
                 raise ValueError("it is the checkpoint of another network")
             for name, parameter in parameters.items():
                 parameter.copy_(file.get_tensor(f"weight/{name}"))
@@ -90,6 +98,8 @@ def load_state(
                     "exp_avg": torch.empty_like(parameter).copy_(file.get_tensor(f"exp_avg/{name}")),
                     "exp_avg_sq": torch.empty_like(parameter).copy_(file.get_tensor(f"exp_avg_sq/{name}")),
                 }
+            for name, tensor in kept.items():
+                tensor.copy_(file.get_tensor(f"kept/{name}"))
             if "generator" in found:  # not in the first checkpoints; without dropout nothing depends on it
                 generator.set_state(file.get_tensor("generator"))
             return step, seconds

@@ -1,4 +1,4 @@
-"""The training loop of a denoiser: data-parallel, resumable to the identical loss sequence.
+"""The training loop: data-parallel, resumable to the identical loss sequence.
 
 Images and noise of a step are functions of ``(seed, step, rank)``, and the generator of dropout is part of
 the checkpoint, so a run that was killed and continued computes exactly what the uninterrupted run computes.
@@ -6,6 +6,7 @@ the checkpoint, so a run that was killed and continued computes exactly what the
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections.abc import Callable
@@ -15,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from skiptune.data import load_dataset
+from skiptune.data import Dataset, load_dataset
 from skiptune.data.images import from_uint8
 from skiptune.denoisers import build_denoiser
 from skiptune.errors import SkiptuneError
@@ -28,7 +29,7 @@ from skiptune.training.checkpoint import (
     save_state,
     write_log,
 )
-from skiptune.training.losses import make_loss
+from skiptune.training.objectives import make_objective
 from skiptune.training.parallel import average_over_workers, other_workers, process_group
 from skiptune.training.settings import DenoiserTraining
 
@@ -80,23 +81,25 @@ def _steps(
     rank: int, settings: DenoiserTraining, folder: Path, device: torch.device, on_step: OnStep | None
 ) -> TrainingState:
     torch.manual_seed(settings.seed)
-    denoiser = build_denoiser(settings.denoiser).to(device).to(memory_format=torch.channels_last).train()
+    objective = make_objective(settings.loss, build_denoiser(settings.denoiser))
+    objective = objective.to(device).to(memory_format=torch.channels_last)
     if settings.compile:
-        denoiser.get_submodule("model").compile(dynamic=False)
-    parameters = dict(denoiser.named_parameters())
+        for network in objective.networks():
+            network.get_submodule("unet" if hasattr(network, "unet") else "model").compile(dynamic=False)
+    denoiser, trained = objective.denoiser, objective.trained
+    parameters = dict(trained.named_parameters())
     optimizer = torch.optim.Adam(
-        parameters.values(), lr=settings.learning_rate, betas=(0.9, 0.999), eps=1e-8, fused=True
+        parameters.values(), lr=settings.learning_rate, betas=objective.betas, eps=1e-8, fused=True
     )
     average = {name: p.detach().clone() for name, p in parameters.items()}
     # Dropout draws from it. Workers start it alike and use it alike, so one state is the state of all.
     dropout = torch.cuda.default_generators[rank] if device.type == "cuda" else torch.default_generator
-    loss_function = make_loss(settings.loss)
-    dataset = load_dataset(settings.dataset)
+    dataset = load_dataset(settings.dataset) if objective.needs_data else None
 
     log, checkpoint = folder / "loss.jsonl", folder / "checkpoint.safetensors"
     first, seconds = 0, 0.0
     if checkpoint.exists():
-        first, seconds = load_state(checkpoint, denoiser, optimizer, average, dropout)
+        first, seconds = load_state(checkpoint, trained, optimizer, average, dropout, objective.kept)
     if first > settings.steps:
         raise SkiptuneError(f"{checkpoint} is from step {first}, the run ends at {settings.steps}; delete it")
     curve = [row for row in read_log(log) if row["images"] <= first * settings.batch] if rank == 0 else []
@@ -109,13 +112,10 @@ def _steps(
     for step in range(first, settings.steps):
         seen = step * settings.batch
         generator = torch.Generator().manual_seed(hash_seed(settings.seed, step, rank))
-        images, labels = dataset.batch(range(seen + rank * share, seen + (rank + 1) * share), "train")
-        clean = from_uint8(images).to(device, memory_format=torch.channels_last)
-        condition = None
-        if denoiser.num_classes:
-            condition = F.one_hot(labels, denoiser.num_classes).float().to(device)
+        seeds = range(seen + rank * share, seen + (rank + 1) * share)
+        data = functools.partial(_data, dataset, seeds, denoiser.num_classes, device)
         with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
-            loss = loss_function(denoiser, clean, condition, generator)
+            loss = objective.loss(share, data, generator)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         # One exchange a step: all gradients and the loss in one vector.
@@ -131,6 +131,7 @@ def _steps(
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate_at(seen)
         optimizer.step()
+        objective.after_step()
         decay = settings.ema_decay_at(seen + settings.batch)
         torch._foreach_lerp_(list(average.values()), list(parameters.values()), 1 - decay)
         recent.append(gradients[-1].clone())  # a view would keep all gradients
@@ -151,8 +152,21 @@ def _steps(
                     on_step(done * settings.batch, value)
         if rank == 0 and (done % settings.checkpoint_every == 0 or done == settings.steps):
             # The log rows up to here are on disk first, so that a resumed log is the uninterrupted one.
-            save_state(checkpoint, denoiser, optimizer, average, dropout, done, time.perf_counter() - started)
-    return TrainingState(denoiser.state_dict(), average, curve, time.perf_counter() - started)
+            used = time.perf_counter() - started
+            save_state(checkpoint, trained, optimizer, average, dropout, done, used, objective.kept)
+    prefix = objective.exported
+    exported = {name.removeprefix(prefix): a for name, a in average.items() if name.startswith(prefix)}
+    return TrainingState(denoiser.state_dict(), exported, curve, time.perf_counter() - started)
+
+
+def _data(
+    dataset: Dataset | None, seeds: range, num_classes: int, device: torch.device
+) -> tuple[Tensor, Tensor | None]:
+    if dataset is None:
+        raise SkiptuneError("this objective says that it needs no data, and asks for them")
+    images, labels = dataset.batch(seeds, "train")
+    clean = from_uint8(images).to(device, memory_format=torch.channels_last)
+    return clean, F.one_hot(labels, num_classes).float().to(device) if num_classes else None
 
 
 def hash_seed(seed: int, step: int, rank: int) -> int:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from skiptune.errors import SkiptuneError
-from skiptune.training.losses import make_loss
+from skiptune.training.objectives import check_objective
 
 
 @dataclass(frozen=True)
@@ -17,11 +17,11 @@ class DenoiserTraining:
         denoiser: ``{"class": "EDMPrecond", "kwargs": {...}}``.
         dataset: name of the data set; its split ``train`` is used, image ``i`` of the run being seed ``i``.
         images: training images in total, rounded down to whole batches; ``batch`` per step over all workers.
-        learning_rate: Adam; linear warm-up over ``warmup_images``, linear decay to 0 over the last
-            ``decay_images``.
+        learning_rate: of Adam, whose betas are the objective's; linear warm-up over ``warmup_images``, linear
+            decay to 0 over the last ``decay_images``.
         ema_halflife: half-life of the averaged weights in images, at most 5% of the images seen (EDM's
             ramp-up).
-        loss: ``{"name": a key of LOSSES, its arguments}``.
+        loss: ``{"name": a key of LOSSES or DISTILLATIONS, its arguments}``.
         workers: data-parallel processes, each with one thread on the CPU.
         precision: ``fp32``, or ``bf16`` for autocast with fp32 weights.
         compile: compile the network (about 1.4 times faster on a CPU, needs a C++ compiler).
@@ -72,7 +72,7 @@ class DenoiserTraining:
                 f"checkpoint_every {self.checkpoint_every} is no multiple of log_every {self.log_every}; "
                 "choose one, so that a resumed log has no half averages"
             )
-        make_loss(self.loss)
+        check_objective(self.loss)
 
     @property
     def steps(self) -> int:

@@ -11,11 +11,19 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from skiptune.checkpoints.desk import DESK_FOLDER, load_desk_denoiser, save_desk_denoiser
+from skiptune.checkpoints.desk import (
+    DESK_FOLDER,
+    load_desk_autoencoder,
+    load_desk_denoiser,
+    save_desk_denoiser,
+)
 from skiptune.data import load_dataset
-from skiptune.data.images import from_uint8
+from skiptune.data.images import from_uint8, to_uint8
 from skiptune.denoisers import build_denoiser
+from skiptune.denoisers.latent import LatentDenoiser
 from skiptune.errors import SkiptuneError
+from skiptune.evaluation import load_extractor
+from skiptune.training.losses import LOSSES
 
 KWARGS = {
     "img_resolution": 8,
@@ -27,7 +35,20 @@ KWARGS = {
     "attn_resolutions": [],
 }
 DESCRIPTION: dict[str, Any] = {"class": "EDMPrecond", "kwargs": KWARGS}
-SHIPPED = sorted(path.stem for path in DESK_FOLDER.glob("edm_*.safetensors"))
+AUTOENCODER = "autoencoder_glyphs"
+
+
+def trained_on_data() -> list[str]:
+    """Shipped denoisers that a loss on clean images was minimised for, not a distillation."""
+    found = []
+    for path in sorted(DESK_FOLDER.glob("*.json")):
+        settings = json.loads(path.read_text()).get("settings", {})
+        if "denoiser" in settings and settings["loss"].get("name", "edm") in LOSSES:
+            found.append(path.stem)
+    return found
+
+
+SHIPPED = trained_on_data()
 
 
 def state(description: dict[str, Any] = DESCRIPTION) -> dict[str, torch.Tensor]:
@@ -146,7 +167,11 @@ def test_unknown_descriptions() -> None:
 
 
 def test_something_is_shipped() -> None:
-    assert "edm_glyphs" in SHIPPED
+    assert {"edm_glyphs", "edm_digits_uncond"} <= set(SHIPPED)
+
+
+def test_all_desk_weights_together_are_small() -> None:
+    assert sum(path.stat().st_size for path in DESK_FOLDER.glob("*.safetensors")) < 40e6
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -154,12 +179,14 @@ class TestShipped:
     def test_file_is_small_and_the_record_names_it(self, name: str) -> None:
         path = DESK_FOLDER / f"{name}.safetensors"
         loaded = load_desk_denoiser(name)
-        assert path.stat().st_size < 4e6
+        assert path.stat().st_size < 6e6
         record = json.loads(path.with_suffix(".json").read_text())
         assert record["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest() == loaded.sha256
         with safe_open(path, "pt") as file:
-            kinds = {file.get_slice(key).get_dtype() for key in file.keys() if "filter" not in key}  # noqa: SIM118
-        assert kinds == {"F16"}
+            kinds = {key: file.get_slice(key).get_dtype() for key in file.keys()}  # noqa: SIM118
+        parameters = dict(loaded.denoiser.named_parameters())
+        assert {kinds[key] for key in parameters} == {"F16"}
+        assert {kinds[key] for key in kinds.keys() - parameters.keys()} <= {"F32"}
 
     def test_record_tells_how_it_was_made(self, name: str) -> None:
         record = json.loads((DESK_FOLDER / f"{name}.json").read_text())
@@ -170,8 +197,10 @@ class TestShipped:
             assert json.loads(file.metadata()["denoiser"]) == settings["denoiser"]
         assert re.fullmatch("[0-9a-f]{40}(-dirty)?", record["commit"])
         assert record["duration_seconds"] > 0 and record["device"] and "torch" in record["packages"]
-        parameters = build_denoiser(settings["denoiser"]).parameters()
-        assert record["parameters"] == sum(p.numel() for p in parameters)
+        trained = build_denoiser(settings["denoiser"])
+        if isinstance(trained, LatentDenoiser):
+            trained = trained.model
+        assert record["parameters"] == sum(p.numel() for p in trained.parameters())
         images, losses = zip(*record["loss_curve"], strict=True)
         assert len(images) >= 50 and list(images) == sorted(set(images))
         steps = settings["images"] // settings["batch"]
@@ -183,7 +212,37 @@ class TestShipped:
         dataset = load_dataset(json.loads((DESK_FOLDER / f"{name}.json").read_text())["settings"]["dataset"])
         images, labels = dataset.batch(range(32), "reference")
         clean = from_uint8(images)
+        if isinstance(denoiser, LatentDenoiser):
+            clean = denoiser.encode(clean)
         noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
         condition = torch.eye(denoiser.num_classes)[labels] if denoiser.num_classes else None
         estimate = denoiser(clean + 0.2 * noise, torch.tensor(0.2), condition)
         assert (estimate - clean).square().mean() < 0.5 * (0.2 * noise).square().mean()
+
+    def test_a_latent_model_ships_the_desk_autoencoder(self, name: str) -> None:
+        denoiser = load_desk_denoiser(name).denoiser
+        if not isinstance(denoiser, LatentDenoiser):
+            return
+        state = denoiser.state_dict()
+        for key, value in load_desk_autoencoder(AUTOENCODER).state_dict().items():
+            assert torch.equal(state[f"autoencoder.{key}"], value)
+
+
+def test_the_shipped_autoencoder_brings_letters_back_as_its_record_says() -> None:
+    network = load_desk_autoencoder(AUTOENCODER)
+    record = json.loads((DESK_FOLDER / f"{AUTOENCODER}.json").read_text())
+    assert record["parameters"] == sum(p.numel() for p in network.parameters())
+    images, labels = load_dataset("glyphs").batch(range(200), "heldout")
+    with torch.no_grad():
+        back = network(from_uint8(images))
+    psnr = 10 * (4 / (back - from_uint8(images)).square().flatten(1).mean(1)).log10().mean()
+    assert float(psnr) == pytest.approx(record["heldout_psnr"], abs=0.5)
+    guess = load_extractor("glyphs_cnn")(to_uint8(back))["logits"].argmax(1)
+    assert float((guess == labels).float().mean()) > 0.97
+
+
+def test_an_autoencoder_is_no_denoiser() -> None:
+    with pytest.raises(SkiptuneError, match="holds no desk denoiser"):
+        load_desk_denoiser(AUTOENCODER)
+    with pytest.raises(SkiptuneError, match="holds no desk autoencoder"):
+        load_desk_autoencoder("edm_glyphs")

@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from small_training import small
 
@@ -15,6 +16,7 @@ from scripts import train
 from skiptune.checkpoints.desk import load_desk_denoiser
 from skiptune.denoisers import build_denoiser
 from skiptune.evaluation.extractors import load_extractor
+from skiptune.training.autoencoder import AutoencoderTraining
 from skiptune.training.classification import ClassifierTraining
 from skiptune.training.settings import DenoiserTraining
 
@@ -34,15 +36,23 @@ def script() -> ModuleType:
 @pytest.mark.parametrize("name", TRAININGS)
 def test_configuration_is_complete(name: str) -> None:
     training = configuration("training", name)
-    if training.pop("kind") == "classifier":
+    kind = training.pop("kind")
+    if kind == "classifier":
         assert [ClassifierTraining.desk(each, seed=training["seed"]).name for each in training["names"]]
         return
+    if kind == "autoencoder":
+        assert AutoencoderTraining(**training).steps > 500
+        return
     model = configuration("model", name)
-    assert model["kind"] == "desk" and model["name"] == name
+    assert model["name"] == name and (model["kind"] == "desk") == (training["device"] == "cpu")
+    for default in training.pop("defaults", []):
+        if default != "_self_":
+            training["loss"]["teacher"] = configuration("model", default["/model@loss.teacher"])
     settings = DenoiserTraining(name=name, denoiser=model["denoiser"], dataset=model["dataset"], **training)
     assert settings.steps > 1000
     assert settings.learning_rate_at(settings.images // 2) == settings.learning_rate
-    build_denoiser(settings.denoiser)
+    with torch.device("cpu" if model["kind"] == "desk" else "meta"):
+        build_denoiser(settings.denoiser)
 
 
 def test_denoiser_is_exported_with_its_record(script: ModuleType, tmp_path: Path) -> None:

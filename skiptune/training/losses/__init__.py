@@ -10,10 +10,16 @@ from torch import Generator, Tensor
 from skiptune.denoisers import Denoiser
 from skiptune.errors import SkiptuneError
 from skiptune.training.losses.edm import EDMLoss
+from skiptune.training.losses.edm2 import EDM2Loss
+from skiptune.training.losses.noise_prediction import NoisePredictionLoss
 
 Loss = Callable[[Denoiser, Tensor, Tensor | None, Generator], Tensor]
 
-LOSSES: dict[str, Callable[..., Loss]] = {"edm": EDMLoss}
+LOSSES: dict[str, Callable[..., Loss]] = {
+    "edm": EDMLoss,
+    "edm2": EDM2Loss,
+    "noise_prediction": NoisePredictionLoss,
+}
 
 
 def make_loss(settings: Mapping[str, Any]) -> Loss:

@@ -1,0 +1,79 @@
+"""Training objectives by name: the losses of one network, and the distillation of a teacher into one step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from inspect import signature
+from typing import Any
+
+from skiptune.denoisers import Denoiser
+from skiptune.denoisers.latent import LatentDenoiser
+from skiptune.errors import SkiptuneError
+from skiptune.training.losses import LOSSES, make_loss
+from skiptune.training.objectives.consistency import ConsistencyDistillation
+from skiptune.training.objectives.diff_instruct import DiffInstruct
+from skiptune.training.objectives.latent import LatentDenoising
+from skiptune.training.objectives.objective import Denoising, Objective
+from skiptune.training.objectives.teacher import load_teacher
+
+DISTILLATIONS: dict[str, Callable[..., Objective]] = {
+    "consistency_distillation": ConsistencyDistillation,
+    "diff_instruct": DiffInstruct,
+}
+
+
+def check_objective(settings: Mapping[str, Any]) -> None:
+    """Refuse settings that ``make_objective`` cannot use, before anything is loaded.
+
+    Raises:
+        SkiptuneError: an unknown name or argument.
+    """
+    name = settings.get("name")
+    if name not in DISTILLATIONS:
+        if name not in LOSSES:
+            raise SkiptuneError(
+                f"unknown loss {name!r}: choose one of {', '.join([*LOSSES, *DISTILLATIONS])}"
+            )
+        make_loss(_loss(settings))
+        return
+    arguments = _arguments(settings)
+    try:
+        signature(DISTILLATIONS[str(name)]).bind(None, None, **arguments)
+    except TypeError as error:
+        raise SkiptuneError(f"loss {dict(settings)} does not fit: {error}") from error
+    if "teacher" not in settings:
+        raise SkiptuneError(
+            f"loss {name} needs a teacher: the name of a desk model, or a model configuration"
+        )
+
+
+def make_objective(settings: Mapping[str, Any], denoiser: Denoiser) -> Objective:
+    """The objective ``{"name": ..., arguments}`` that trains ``denoiser``.
+
+    A distillation takes ``teacher`` (name of a desk model, or a model configuration, whose file is then in
+    the folder ``checkpoints``) besides the arguments of its class. The loss of a latent denoiser takes
+    ``autoencoder``, the name of the desk autoencoder that makes the latents.
+
+    Raises:
+        SkiptuneError: as ``check_objective``, and for a teacher that cannot be had or does not fit.
+    """
+    check_objective(settings)
+    if settings["name"] not in DISTILLATIONS:
+        loss = make_loss(_loss(settings))
+        if not isinstance(denoiser, LatentDenoiser):
+            return Denoising(denoiser, loss)
+        if "autoencoder" not in settings:
+            raise SkiptuneError(
+                "the loss of a latent denoiser needs autoencoder, the name of a desk autoencoder"
+            )
+        return LatentDenoising(denoiser, loss, settings["autoencoder"])
+    teacher = load_teacher(settings["teacher"], settings.get("checkpoints", "checkpoints"))
+    return DISTILLATIONS[settings["name"]](denoiser, teacher, **_arguments(settings))
+
+
+def _loss(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if key != "autoencoder"}
+
+
+def _arguments(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if key not in ("name", "teacher", "checkpoints")}

@@ -1,0 +1,88 @@
+"""Distillation in the loop, from a shipped teacher: it resumes to the same bits and exports a denoiser."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from test_loop import Stop, assert_same, stop_after
+
+from skiptune.checkpoints.desk import load_desk_denoiser
+from skiptune.denoisers import build_denoiser
+from skiptune.errors import SkiptuneError
+from skiptune.training.loop import train
+from skiptune.training.settings import DenoiserTraining
+
+TEACHER = "edm_digits_uncond"
+NAMES = ("consistency_distillation", "diff_instruct")
+
+
+def distillation(name: str, **changes: Any) -> DenoiserTraining:
+    """4 steps, a checkpoint after every second."""
+    kwargs = load_desk_denoiser(TEACHER).description["kwargs"]
+    student = "ConsistencyPrecond" if name == NAMES[0] else "EDMPrecond"
+    values: dict[str, Any] = {
+        "denoiser": {"class": student, "kwargs": kwargs}, "dataset": "digits", "images": 8, "batch": 2,
+        "learning_rate": 1e-3, "warmup_images": 0, "decay_images": 0, "ema_halflife": 4, "workers": 1,
+        "checkpoint_every": 2, "log_every": 1, "loss": {"name": name, "teacher": TEACHER},
+    }  # fmt: skip
+    return DenoiserTraining(name="student", **(values | changes))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_stopped_distillation_goes_on_to_the_same_bits(name: str, tmp_path: Path) -> None:
+    whole = train(distillation(name), tmp_path / "whole")
+    with pytest.raises(Stop):
+        train(distillation(name), tmp_path / "parts", stop_after(6))  # its checkpoint is of step 2
+    assert_same(train(distillation(name), tmp_path / "parts"), whole)
+    first, second = (load_file(tmp_path / part / "checkpoint.safetensors") for part in ("whole", "parts"))
+    assert first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
+
+    build_denoiser(distillation(name).denoiser).load_state_dict({**whole.weights, **whole.average})
+    teacher = load_desk_denoiser(TEACHER).denoiser.state_dict()
+    assert all(not torch.equal(value, teacher[key]) for key, value in whole.average.items())
+
+
+def test_averaged_target_is_part_of_the_checkpoint(tmp_path: Path) -> None:
+    whole = train(distillation(NAMES[0]), tmp_path)
+    path = tmp_path / "checkpoint.safetensors"
+    tensors = load_file(path)
+    targets = {key: value for key, value in tensors.items() if key.startswith("kept/")}
+    assert len(targets) == len(whole.average)
+    assert any(not torch.equal(targets[f"kept/{key}"], whole.weights[key]) for key in whole.average)
+    save_file(
+        {key: value for key, value in tensors.items() if key not in targets},
+        path,
+        {"step": "2", "seconds": "1"},
+    )
+    with pytest.raises(
+        SkiptuneError, match="it is the checkpoint of another network; delete the file|another"
+    ):
+        train(distillation(NAMES[0]), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        ({"name": "diff_destruct"}, "unknown loss 'diff_destruct': choose one of edm, .*diff_instruct"),
+        ({"name": "diff_instruct"}, "loss diff_instruct needs a teacher: the name of a desk model"),
+        ({"name": "diff_instruct", "teacher": TEACHER, "p_meen": 0}, "does not fit: .*p_meen"),
+    ],
+)
+def test_descriptions_that_do_not_fit(loss: dict[str, Any], message: str) -> None:
+    with pytest.raises(SkiptuneError, match=message) as caught:
+        distillation("diff_instruct", loss=loss)
+    assert "\n" not in str(caught.value)
+
+
+def test_teachers_that_are_not_there(tmp_path: Path) -> None:
+    missing = distillation("diff_instruct", loss={"name": "diff_instruct", "teacher": "edm_nothing"})
+    with pytest.raises(SkiptuneError, match="no desk model 'edm_nothing'"):
+        train(missing, tmp_path)
+    model = {"name": "edm_big", "kind": "official", "file": "big.pkl", "denoiser": missing.denoiser}
+    loss = {"name": "diff_instruct", "teacher": model, "checkpoints": str(tmp_path)}
+    with pytest.raises(SkiptuneError, match="checkpoint .*big.pkl of model edm_big is missing"):
+        train(distillation("diff_instruct", loss=loss), tmp_path / "run")

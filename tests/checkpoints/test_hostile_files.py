@@ -232,7 +232,7 @@ REFUSED = {
     "module made of a number": (made_of("torch.nn.modules.container.Sequential", number(5)), "damaged"),
     "storages without end": (
         whole(nested(whole(nested(whole(nested(legacy_storage())))))),
-        "again and again",
+        "nested in a way",
     ),
     "bytes in place of a storage": (whole(nested(whole(pickle.NONE))), "something else"),
     "record of version 7": (snapshot(record(version=number(7))), "version"),

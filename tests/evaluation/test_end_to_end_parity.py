@@ -103,7 +103,7 @@ def test_command_gives_the_features_and_metrics_of_torch_fidelity(
         assert ours[name] == pytest.approx(theirs[name], abs=1e-7)
 
     # Its cache read by the command: equal features, so equal numbers.
-    main([f"features={files[0]}", f"reference_features={files[1]}", *common[0], "metrics=[fid,kid]"])
+    main([f"features={files[0]}", f"reference_features={files[1]}", common[0], "metrics=[fid,kid]"])
     ready = json.loads(capsys.readouterr().out)["metrics"]
     assert ready["fid"] == pytest.approx(exact, rel=1e-6)
     statistics = cached(folders, "real-inception-v3-compat-stat-fid-2048")

@@ -17,7 +17,10 @@ TABLE  = $(call LAUNCH,scripts/reproduce.py table=$(1) scale=$(SCALE) $(ARGS))
 LOCKING = --universal --fork-strategy fewest --generate-hashes --python-version 3.11 --quiet
 
 TABLES    = $(patsubst configs/table/%.yaml,%,$(wildcard configs/table/*/*.yaml))
-TRAININGS = $(patsubst configs/training/%.yaml,%,$(wildcard configs/training/*.yaml))
+# Those of the desk, teachers and autoencoders before what is made from them.
+DESK      = $(filter-out %_imagenet64,$(patsubst configs/training/%.yaml,%,$(wildcard configs/training/*.yaml)))
+FIRST     = edm_glyphs autoencoder_glyphs
+TRAININGS = $(FIRST) $(filter-out $(FIRST),$(DESK))
 
 MAKEFLAGS += --no-print-directory --no-builtin-rules
 .DEFAULT_GOAL := help

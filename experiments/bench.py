@@ -15,7 +15,7 @@ from skiptune.runtime.distributed import barrier, share, world
 from skiptune.runtime.progress import Progress
 from skiptune.runtime.provenance import provenance
 from skiptune.runtime.seed_chunks import CHUNK, SeedChunk, chunk_numbers, open_run
-from skiptune.runtime.shared_chunks import SharedChunk, joined
+from skiptune.runtime.shared_chunks import joined
 from skiptune.runtime.store import RunStore
 from skiptune.runtime.workers import Workers, one_thread
 
@@ -26,11 +26,6 @@ class Spent:
 
     seconds: float
     images_per_second: float | None
-
-
-def size(task: SharedChunk | SeedChunk) -> int:
-    """Chunks of a task."""
-    return len(task.chunks) if isinstance(task, SharedChunk) else 1
 
 
 @dataclass
@@ -63,20 +58,23 @@ class Bench:
             run = open_run(measurement.settings, self.store)
             for number in chunk_numbers(measurement.blocks.seeds):
                 tasks[run.id, number] = SeedChunk(run, measurement.settings, number)
-        mine = share(list(tasks.values()), world())
-        missing = [task for task in mine if task.run.missing([task.number])]
+        # Every process divides the same list, which others' writing does not change.
+        mine = share(joined(list(tasks.values())), world())
+        missing = [rest for task in mine if (rest := task.missing()) is not None]
         spent: dict[str, Spent] = {}
         if missing:
             self.store.check_writable()
             started = time.perf_counter()
-            done = (len(mine) - len(missing)) * CHUNK
+            total, left = (sum(len(task.chunks) for task in some) for some in (mine, missing))
             silent = not world().is_main
-            with Progress(len(mine) * CHUNK, label=self.label, initial=done, silent=silent) as progress:
-                self.workers.run(joined(missing), lambda task: progress.advance(CHUNK * size(task)))
+            with Progress(
+                total * CHUNK, label=self.label, initial=(total - left) * CHUNK, silent=silent
+            ) as progress:
+                self.workers.run(missing, lambda task: progress.advance(CHUNK * len(task.chunks)))
             seconds = time.perf_counter() - started
-            rate = len(missing) * CHUNK * world().size / seconds
-            for id, chunks in Counter(task.run.id for task in missing).items():
-                spent[id] = Spent(seconds * chunks / len(missing), rate)
+            rate = left * CHUNK * world().size / seconds
+            for id, chunks in Counter(chunk.run.id for task in missing for chunk in task.chunks).items():
+                spent[id] = Spent(seconds * chunks / left, rate)
         barrier()
         return spent
 

@@ -107,7 +107,7 @@ def search(row: RowConfig, config: TableConfig, scale: Scale, bench: Bench) -> S
 def grid_below_one(config: TableConfig, row: RowConfig) -> tuple[float, ...]:
     """The values to choose among. Raises SkiptuneError if none is below 1, the untouched network."""
     assert config.tuning is not None
-    grid = tuple(value for value in config.tuning.grids[row.id] if value != 1)
+    grid = tuple(value for value in config.tuning.grids[row.id] if value < 1)
     if not grid:
         raise SkiptuneError(f"tuning.grids.{row.id} has no value below 1; give at least one")
     return grid
@@ -121,8 +121,7 @@ def row_result(
     features = row.measure.get("features", role.features["name"])
     more = {"model": role.model["name"], "features": features}
     if found is not None:
-        edge = "best at the lowest rho tried" if found.at_edge else "best inside the grid"
-        more |= {"search": edge}
+        more |= {"search": "best at an edge of the grid" if found.at_edge else "best inside the grid"}
     protocol = UNBIASED
     if isinstance(condition, SampleMeasurement):
         protocol = scale.protocol

@@ -77,16 +77,18 @@ def needs_of(config: TableConfig, scale: Scale) -> Needs:
     for row in config.rows_at(scale.name):
         role = scale.role(row.role)
         tuned = config.tuning.grids.get(row.id, ()) if config.tuning else ()
-        images = len(scale.report.seeds) + len(tuned) * len(scale.select.seeds)
+        searched = len({*tuned, 1.0}) if tuned else 0  # a search looks at the untouched network too
+        images = len(scale.report.seeds) + searched * len(scale.select.seeds)
         nfe = kind_of(row).evaluations(scale, row)
         gflop = images * nfe * role.model.get("gflop_per_nfe", 0.0)
         rows.append(RowNeeds(row.label, role.model["name"], images, nfe, hours(gflop)))
         other = row.measure.get("features")
         features = role.features if other is None else named(other, scale.extractors, "features")
-        files |= _files(role, features)
-        packages |= {
-            name for part in (role.model, features) for name in PACKAGES.get(part.get("kind", ""), ())
-        }
+        seen = [features]
+        if row.measure["kind"] == "denoising_loss":
+            seen = [named(name, scale.extractors, "features") for name in role.loss_features]
+        files |= {name: url for one in seen for name, url in _files(role, one).items()}
+        packages |= {name for part in (role.model, *seen) for name in PACKAGES.get(part.get("kind", ""), ())}
     return Needs(tuple(rows), files, frozenset(packages))
 
 

@@ -112,6 +112,7 @@ class Scale:
         """This scale with other ``select`` or ``report`` blocks. Raises SkiptuneError if they overlap."""
         blocks = {key: SeedBlocks.of(value) for key, value in seeds.items()}
         blocks = disjoint({"select": self.select, "report": self.report, **blocks})
+        self.protocol.check(blocks["report"].count)
         return replace(self, select=blocks["select"], report=blocks["report"])
 
 

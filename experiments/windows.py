@@ -21,10 +21,12 @@ def with_window(intervention: Mapping[str, Any], sampler: Mapping[str, Any]) -> 
     settings = dict(intervention)
     if "window" not in settings:
         return settings
-    window, count = int(settings.pop("window")), int(settings.pop("window_steps", 1))
+    window, count = settings.pop("window"), settings.pop("window_steps", 1)
+    if type(window) is not int or type(count) is not int or window < 0 or count < 1:
+        raise SkiptuneError(f"window {window!r} of {count!r} steps: give whole numbers, from 0 and from 1")
     levels = [float(level) for level in make_sampler(**sampler).sigmas if level > 0]
     inside = levels[window * count : (window + 1) * count]
-    if window < 0 or len(inside) < count:
+    if len(inside) < count:
         raise SkiptuneError(
             f"window {window} of {count} steps lies beyond the {len(levels)} noise levels of the sampler"
         )

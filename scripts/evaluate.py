@@ -213,7 +213,7 @@ class Evaluation:
             texts = read_prompts(prompts, sample)
             run = PromptScores(sample, texts, self.path("hps_weights"), self.checkpoints, self.device)
             network = {}
-        count = sample.count()
+        count = sample.count(self.config["images"])
         with self.workers(count) as workers:
             values = complete(run, count, self.store, workers, name)[name]
         return values, {**network, "sha256": run.network().digest}
@@ -295,7 +295,7 @@ def reduced(protocol: Protocol, blocks: dict[str, list[float]]) -> dict[str, Any
 if __name__ == "__main__":
     try:
         main(sys.argv[1:])
-    except SkiptuneError as error:
+    except (SkiptuneError, OSError) as error:
         complain(error)
         raise SystemExit(USER_ERROR) from None
     except KeyboardInterrupt:

@@ -33,8 +33,9 @@ class Search:
 
     @property
     def at_edge(self) -> bool:
-        """Whether the best value is the lowest tried: the optimum may lie further down."""
-        return self.selected == min(self.values)
+        """Whether the best value is the lowest or highest tried below 1: the optimum may lie further out."""
+        below = [value for value in self.values if value < 1]
+        return self.selected in (min(below), max(below))
 
 
 @dataclass(frozen=True)

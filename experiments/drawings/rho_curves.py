@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from experiments.drawings.made import Made, sampler_title
-from experiments.tables.config import FigureConfig
+from experiments.tables.config import FigureConfig, RowConfig
 from experiments.tables.figures import RhoCurve, RhoPoint, rho_curve
 
 
@@ -19,7 +19,7 @@ def draw_rho_curves(path: Path, figure: FigureConfig, made: Made) -> str | None:
         row = config.row(id)
         report, paper_rho = [], None
         for other in made.rows:
-            if other.sampler == row.sampler and other.role == row.role:
+            if other.sampler == row.sampler and other.role == row.role and alike(other, row):
                 tuned = searches.get(other.id)
                 rho = tuned.selected if tuned else other.intervention.get("rho_bottom", 1.0)
                 value = made.measured[other.id].value(metric)
@@ -32,5 +32,13 @@ def draw_rho_curves(path: Path, figure: FigureConfig, made: Made) -> str | None:
         drawn.append(RhoCurve(title, points, report_points, found.selected, paper_rho))
     rho_curve(path, drawn, metric=metric.upper())
     edges = [config.row(id).label for id, found in searches.items() if found.at_edge]
-    note = f" The best ρ is the lowest one tried for: {', '.join(edges)}." if edges else ""
+    note = f" The best ρ is at the edge of those tried for: {', '.join(edges)}." if edges else ""
     return f"{metric.upper()} against ρ at the bottom for each sampler; ρ was selected on other seeds." + note
+
+
+def alike(row: RowConfig, tuned: RowConfig) -> bool:
+    """Whether a row differs from the tuned one in rho at the bottom alone; the untouched network does."""
+    if row.intervention.get("name") == "none":
+        return True
+    ends = [{"rho_bottom": 1.0, "rho_top": 1.0, **one.intervention} for one in (row, tuned)]
+    return all(ends[0].get(key) == ends[1].get(key) for key in {*ends[0], *ends[1]} - {"rho_bottom"})

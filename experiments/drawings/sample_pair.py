@@ -58,6 +58,8 @@ def lowest_ratio(made: Made, metric: str) -> RowConfig | None:
     ratios = {
         row.id: made.measured[row.id].value(metric).value / made.measured[row.baseline].value(metric).value
         for row in made.rows
-        if row.baseline is not None and row.baseline in made.measured
+        if row.baseline is not None
+        and all(metric in made.measured[id].blocks for id in (row.id, row.baseline) if id in made.measured)
+        and row.baseline in made.measured
     }
     return made.config.row(min(ratios, key=lambda id: ratios[id])) if ratios else None

@@ -12,7 +12,7 @@ from torch import Tensor
 from experiments.image_means import ImageMeans
 from experiments.measurement import SeedBlocks
 from experiments.scale import Scale
-from experiments.skip_tuning.network_run import NetworkRun, network_arguments
+from experiments.skip_tuning.network_run import NetworkRun, measure_section, network_arguments
 from experiments.tables.config import RowConfig
 from skiptune.evaluation.denoising_losses import (
     Space,
@@ -82,10 +82,13 @@ def denoising_loss(
 
     The feature networks are the role's ``loss_features``, in that order.
     """
-    sigma = row.measure["sigma"]
+    spec = measure_section(row)
+    sigma = None if row.measure.get("sigma") == "training" else spec.number("sigma")
+    spec.take("sigma", object)
+    spec.finish()
     run = DenoisingLoss(
         **network_arguments(scale, row, intervention),
-        sigma=None if sigma == "training" else float(sigma),
+        sigma=sigma,
         features=tuple(scale.extractor(row.role, name) for name in scale.role(row.role).loss_features),
     )
     return ImageMeans(run, blocks, metrics)

@@ -12,7 +12,7 @@ from torch import Tensor
 from experiments.image_means import ImageMeans
 from experiments.measurement import SeedBlocks
 from experiments.scale import Scale
-from experiments.skip_tuning.network_run import NetworkRun, network_arguments
+from experiments.skip_tuning.network_run import INPUTS, NetworkRun, measure_section, network_arguments
 from experiments.tables.config import RowConfig
 from skiptune.evaluation.gradient_norm import gradient_norms
 from skiptune.interventions.build import attach_intervention
@@ -58,8 +58,10 @@ def gradient_norm(
     metrics: tuple[str, ...],
 ) -> ImageMeans:
     """``measure: {kind: gradient_norm, sigma, inputs: noise or data}``; metrics ``sum`` and ``jacobian``."""
-    settings = {key: value for key, value in row.measure.items() if key != "kind"}
-    run = GradientNorm(**network_arguments(scale, row, intervention), **settings)
+    spec = measure_section(row)
+    sigma, inputs = spec.number("sigma"), spec.choice("inputs", INPUTS)
+    spec.finish()
+    run = GradientNorm(**network_arguments(scale, row, intervention), sigma=sigma, inputs=inputs)
     return ImageMeans(run, blocks, metrics)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from experiments.measurement import Evaluated, SeedBlocks
 from experiments.scale import Scale
-from experiments.skip_tuning.network_run import NetworkRun, network_arguments
+from experiments.skip_tuning.network_run import NetworkRun, measure_section, network_arguments
 from experiments.tables.config import RowConfig
 from skiptune.errors import SkiptuneError
 from skiptune.evaluation.kernels import MedianDistance, make_kernel
@@ -101,6 +101,7 @@ def inversion(
     metrics: tuple[str, ...],
 ) -> InversionDistance:
     """``measure: {kind: inversion}`` with the row's sampler, run backwards."""
+    measure_section(row).finish()
     run = Inversion(**network_arguments(scale, row, intervention), sampler=scale.sampler(row.sampler))
     return InversionDistance(run, blocks, metrics)
 

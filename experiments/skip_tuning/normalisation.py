@@ -12,7 +12,7 @@ from torch import Tensor
 from experiments.image_means import ImageMeans
 from experiments.measurement import SeedBlocks
 from experiments.scale import Scale
-from experiments.skip_tuning.network_run import NetworkRun, network_arguments
+from experiments.skip_tuning.network_run import NetworkRun, measure_section, network_arguments
 from experiments.tables.config import RowConfig
 from skiptune.interventions.block_paths import group_kinds, norm0_changes, output_changes, record_block_calls
 
@@ -62,10 +62,11 @@ def normalisation(
     metrics: tuple[str, ...],
 ) -> ImageMeans:
     """``measure: {kind: normalisation, sigma, rho}``; metrics as ``NormalisationRun`` says."""
-    settings = {key: value for key, value in row.measure.items() if key != "kind"}
-    return ImageMeans(
-        NormalisationRun(**network_arguments(scale, row, intervention), **settings), blocks, metrics
-    )
+    spec = measure_section(row)
+    sigma, rho = spec.number("sigma"), spec.number("rho")
+    spec.finish()
+    run = NormalisationRun(**network_arguments(scale, row, intervention), sigma=sigma, rho=rho)
+    return ImageMeans(run, blocks, metrics)
 
 
 def evaluations(scale: Scale, row: RowConfig) -> float:

@@ -12,7 +12,7 @@ from torch import Tensor
 from experiments.image_means import ImageMeans
 from experiments.measurement import SeedBlocks
 from experiments.scale import Scale
-from experiments.skip_tuning.network_run import NetworkRun, network_arguments
+from experiments.skip_tuning.network_run import INPUTS, NetworkRun, measure_section, network_arguments
 from experiments.tables.config import RowConfig
 from skiptune.interventions.build import attach_intervention
 from skiptune.interventions.norms import record_skip_norms
@@ -73,9 +73,11 @@ def skip_norms(
 
     ``site`` is a number from the bottom or ``mean``.
     """
-    settings = {key: value for key, value in row.measure.items() if key not in ("kind", "site")}
-    run = SkipNormRun(**network_arguments(scale, row, intervention), **settings)
-    site = row.measure.get("site", "mean")
+    spec = measure_section(row)
+    sigma, inputs = spec.number("sigma"), spec.choice("inputs", INPUTS)
+    site = spec.optional("site", object, "mean")
+    spec.finish()
+    run = SkipNormRun(**network_arguments(scale, row, intervention), sigma=sigma, inputs=inputs)
     return ImageMeans(run, blocks, metrics, {name: f"{name}_{site}" for name in metrics})
 
 

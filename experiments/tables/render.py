@@ -196,6 +196,7 @@ def _notes(result: TableResult, config: TableConfig) -> list[str]:
         for row in result.rows
         if row not in result.floors
         for v in row.values.values()
+        if v.n == 1 or v.low is not None  # what a protocol makes without an interval is said below
     )
     for n, images in groups:
         if n > 1:

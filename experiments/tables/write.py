@@ -83,6 +83,6 @@ def _verdict(claim: ClaimResult) -> str:
     """The verdict with its effect and what the test says first, so that "supported" cannot stand alone."""
     if claim.effect is None:
         return f"{claim.id} {claim.verdict}"
-    interval = "" if claim.low is None else f" [{claim.low:.3f}, {claim.high:.3f}]"
-    said = claim.test.partition(". Ratio")[0]
-    return f"{claim.id} {claim.verdict}: {said}; weakest effect {claim.effect:.3f}{interval}"
+    interval = "" if claim.low is None else f" [{claim.low:.3g}, {claim.high:.3g}]"
+    said = claim.test.partition(". Ratio")[0] + "; weakest effect" if ". Ratio" in claim.test else "effect"
+    return f"{claim.id} {claim.verdict}: {said} {claim.effect:.3g}{interval}"

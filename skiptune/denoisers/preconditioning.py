@@ -101,23 +101,13 @@ class ConsistencyPrecond(EDMPrecond):
         img_resolution: int,
         img_channels: int,
         label_dim: int = 0,
-        use_fp16: bool = False,
+        *,
         sigma_min: float = 0.002,
         sigma_max: float = 80.0,
-        sigma_data: float = 0.5,
-        model_type: str = "DhariwalUNet",
-        **network: Any,
+        **others: Any,
     ):
         super().__init__(
-            img_resolution,
-            img_channels,
-            label_dim,
-            use_fp16,
-            sigma_min,
-            sigma_max,
-            sigma_data,
-            model_type,
-            **network,
+            img_resolution, img_channels, label_dim, sigma_min=sigma_min, sigma_max=sigma_max, **others
         )
 
     def coefficients(self, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -75,8 +75,15 @@ class SamplingSettings:
         }
 
     def compute(self, seeds: range) -> dict[str, Tensor]:
-        """Features ``[N, d]``, logits ``[N, K]``, labels ``[N]`` if conditional, first images, NFE ``[]``."""
-        return compute_chunks([self], seeds)[0]
+        """Features ``[N, d]``, logits ``[N, K]``, labels ``[N]`` if conditional, first images, NFE ``[]``.
+
+        Raises:
+            SkiptuneError: NaN or infinity in an image.
+        """
+        (chunk,) = compute_chunks([self], seeds)
+        if isinstance(chunk, SkiptuneError):
+            raise chunk
+        return chunk
 
 
 def named_sampler(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -107,13 +114,13 @@ def named_intervention(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {"name": "none"} if neutral else complete
 
 
-def compute_chunks(conditions: Sequence[SamplingSettings], seeds: range) -> list[dict[str, Tensor]]:
+def compute_chunks(
+    conditions: Sequence[SamplingSettings], seeds: range
+) -> list[dict[str, Tensor] | SkiptuneError]:
     """What ``SamplingSettings.compute`` stores, of conditions that differ in their intervention alone.
 
-    What they share is computed once; the bits are those of separate runs.
-
-    Raises:
-        SkiptuneError: NaN or infinity in an image.
+    What they share is computed once; the bits are those of separate runs. In place of a condition with NaN or
+    infinity in an image stands the error, so that the others are not lost.
     """
     settings = conditions[0]
     denoiser = cached_model(settings.model, settings.device)
@@ -121,17 +128,22 @@ def compute_chunks(conditions: Sequence[SamplingSettings], seeds: range) -> list
     sampler = make_sampler(**settings.sampler)
     interventions = [condition.intervention for condition in conditions]
     images: list[list[Tensor]] = [[] for _ in conditions]
+    wrong: list[SkiptuneError | None] = [None] * len(conditions)
     evaluations = [0] * len(conditions)
     labels: list[Tensor] = []
     batches = [seeds[i : i + settings.micro_batch] for i in range(0, len(seeds), settings.micro_batch)]
     for batch in batches:
         found, label = sample_images(denoiser, sampler, interventions, batch, settings.noise_device)
         for number, (x, calls) in enumerate(found):
+            wrong[number] = wrong[number] or not_finite(x, batch, interventions[number])
             images[number].append(to_uint8(x, settings.model.rounding))
             evaluations[number] += calls
         labels += [] if label is None else [label.cpu()]
-    chunks = []
-    for parts, calls in zip(images, evaluations, strict=True):
+    chunks: list[dict[str, Tensor] | SkiptuneError] = []
+    for parts, calls, error in zip(images, evaluations, wrong, strict=True):
+        if error is not None:
+            chunks.append(error)
+            continue
         uint8 = torch.cat(parts)
         chunk = {
             **extractor(uint8),
@@ -152,10 +164,7 @@ def sample_images(
 ) -> tuple[list[tuple[Tensor, int]], Tensor | None]:
     """For every intervention decoded images ``[N, C, H, W]`` of these seeds, and network evaluations.
 
-    One batch; the labels ``[N]`` come with them.
-
-    Raises:
-        SkiptuneError: NaN or infinity in an image.
+    One batch; the labels ``[N]`` come with them. Raises SkiptuneError as the sampler and interventions do.
     """
     device = next(denoiser.parameters()).device
     if noise_device == "cuda":
@@ -170,15 +179,19 @@ def sample_images(
     found = sample_together(sampler, denoiser, interventions, noise, condition, noise_at)
     if isinstance(denoiser, LatentDenoiser):
         found = [(denoiser.decode(x), calls) for x, calls in found]
-    for x, _ in found:
-        finite = torch.isfinite(x).flatten(1).all(dim=1)
-        if not finite.all():
-            bad = [seed for seed, good in zip(seeds, finite.tolist(), strict=True) if not good]
-            raise SkiptuneError(
-                f"{len(bad)} of {len(seeds)} images contain NaN or infinity (first seed {bad[0]}): the "
-                "network's output is not finite; check its weights and the intervention"
-            )
     return found, labels
+
+
+def not_finite(x: Tensor, seeds: range, intervention: Mapping[str, Any]) -> SkiptuneError | None:
+    """What to say of NaN or infinity in images ``[N, C, H, W]`` of these seeds, if there is any."""
+    finite = torch.isfinite(x).flatten(1).all(dim=1)
+    if finite.all():
+        return None
+    bad = [seed for seed, good in zip(seeds, finite.tolist(), strict=True) if not good]
+    return SkiptuneError(
+        f"{len(bad)} of {len(seeds)} images contain NaN or infinity (first seed {bad[0]}): the network's "
+        f"output is not finite; check its weights and the intervention {dict(intervention)}"
+    )
 
 
 @lru_cache(maxsize=4)

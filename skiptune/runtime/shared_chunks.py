@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 
+from skiptune.errors import SkiptuneError
 from skiptune.runtime.files import canonical_json
 from skiptune.runtime.sampling import SamplingSettings, compute_chunks
 from skiptune.runtime.seed_chunks import CHUNK, SeedChunk
@@ -17,30 +18,45 @@ WORTHWHILE = 0.9
 
 @dataclass(frozen=True)
 class SharedChunk:
-    """The task of one chunk of several runs that differ in their intervention alone."""
+    """The task of one chunk of several runs that differ in their intervention alone, or of one.
+
+    Raises SkiptuneError as the run's ``compute``, after the chunks of all other runs are written.
+    """
 
     chunks: tuple[SeedChunk, ...]
 
     def __call__(self) -> None:
+        if len(self.chunks) == 1:
+            return self.chunks[0]()
         number = self.chunks[0].number
         conditions = [chunk.settings for chunk in self.chunks if isinstance(chunk.settings, SamplingSettings)]
         found = compute_chunks(conditions, range(number * CHUNK, (number + 1) * CHUNK))
         for chunk, tensors in zip(self.chunks, found, strict=True):
-            chunk.run.write_chunk(number, tensors)
+            if not isinstance(tensors, SkiptuneError):
+                chunk.run.write_chunk(number, tensors)
+        for error in found:
+            if isinstance(error, SkiptuneError):
+                raise error
+
+    def missing(self) -> SharedChunk | None:
+        """The task without the chunks that are there; None if all are."""
+        left = tuple(chunk for chunk in self.chunks if chunk.run.missing([chunk.number]))
+        return SharedChunk(left) if left else None
 
 
-def joined(chunks: Sequence[SeedChunk]) -> list[SharedChunk | SeedChunk]:
+def joined(chunks: Sequence[SeedChunk]) -> list[SharedChunk]:
     """Tasks for these chunks in their order, those joined that are worth it."""
     company: dict[Hashable, list[SeedChunk]] = {}
     for chunk in chunks:
         company.setdefault(_alike(chunk), []).append(chunk)
-    tasks: list[SharedChunk | SeedChunk] = []
+    tasks: list[SharedChunk] = []
     costs: dict[tuple[str, ...], float] = {}
     for members in company.values():
         runs = tuple(member.run.id for member in members)
         if runs not in costs:
             costs[runs] = _cost(members)
-        tasks += [SharedChunk(tuple(members))] if costs[runs] <= WORTHWHILE else members
+        together = costs[runs] <= WORTHWHILE
+        tasks += [SharedChunk(tuple(members))] if together else [SharedChunk((one,)) for one in members]
     return tasks
 
 

@@ -77,7 +77,7 @@ def test_official_files(root: Path) -> None:
 
 
 def test_unknown_target_fails(root: Path) -> None:
-    failed = make(root, "reproduce-figure-2")
+    failed = make(root, "reproduce-picture-2")
     assert failed.returncode != 0
     assert len(failed.stderr.splitlines()) == 1
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file, save_file
 from test_loop import Stop, assert_same, stop_after
 
-from skiptune.checkpoints.desk import load_desk_denoiser
+from skiptune.checkpoints.desk import DESK_FOLDER, load_desk_denoiser
+from skiptune.data.images import to_uint8
 from skiptune.denoisers import build_denoiser
 from skiptune.errors import SkiptuneError
+from skiptune.evaluation.extractors import load_extractor
 from skiptune.training.loop import train
 from skiptune.training.settings import DenoiserTraining
 
@@ -86,3 +90,28 @@ def test_teachers_that_are_not_there(tmp_path: Path) -> None:
     loss = {"name": "diff_instruct", "teacher": model, "checkpoints": str(tmp_path)}
     with pytest.raises(SkiptuneError, match="checkpoint .*big.pkl of model edm_big is missing"):
         train(distillation("diff_instruct", loss=loss), tmp_path / "run")
+
+
+def configuration(path: str) -> dict[str, Any]:
+    return yaml.safe_load((Path(__file__).parents[2] / "configs" / f"{path}.yaml").read_text())
+
+
+@pytest.mark.parametrize("name", ["cd_glyphs", "di_glyphs"])
+def test_shipped_student_was_trained_as_its_config_says_and_draws_the_letters_it_is_asked_for(
+    name: str,
+) -> None:
+    model, training = configuration(f"model/{name}"), configuration(f"training/{name}")
+    sampler = configuration("sampler/" + {"cd_glyphs": "consistency", "di_glyphs": "diff_instruct"}[name])
+    assert training.pop("kind") == "denoiser" and training["loss"]["teacher"] == "edm_glyphs"
+    described = {"name": name, "denoiser": model["denoiser"], "dataset": model["dataset"], **training}
+    assert json.loads((DESK_FOLDER / f"{name}.json").read_text())["settings"] == described
+    assert sampler["sigma_max"] == training["loss"].get("init_sigma", training["loss"].get("sigma_max"))
+
+    sigma = torch.tensor(sampler["sigma_max"])
+    noise = torch.randn(208, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(208) % 26
+    denoiser = load_desk_denoiser(name).denoiser
+    with torch.no_grad():
+        images = denoiser(sigma * noise, sigma, torch.nn.functional.one_hot(labels, 26))
+    seen = load_extractor("glyphs_cnn")(to_uint8(images))["logits"].argmax(1)
+    assert (seen == labels).double().mean() > {"cd_glyphs": 0.65, "di_glyphs": 0.85}[name]

@@ -12,6 +12,7 @@ from experiments.tables.rules.equivalence import share_of_gain
 from experiments.tables.rules.evidence import Evidence, Rule
 from experiments.tables.rules.limit import below_limit
 from experiments.tables.rules.mostly_below import mostly_below
+from experiments.tables.rules.never_rises import never_rises
 from experiments.tables.rules.ratio_below import ratio_below
 from experiments.tables.rules.signs import signs
 from skiptune.errors import SkiptuneError
@@ -26,6 +27,7 @@ RULES: dict[str, Rule] = {
     "share_of_gain": share_of_gain,
     "mostly_below": mostly_below,
     "below_bound": below_bound,
+    "never_rises": never_rises,
     **CURVE_RULES,
 }
 

@@ -1,4 +1,4 @@
-"""Claims that quantities lie below a fixed bound."""
+"""Claims that quantities lie below a fixed bound, or below one another."""
 
 from __future__ import annotations
 
@@ -7,31 +7,39 @@ from collections.abc import Sequence
 from experiments.tables.config import ClaimConfig
 from experiments.tables.parsing import Section
 from experiments.tables.results import ClaimResult
-from experiments.tables.rules.evidence import Evidence, span, undecided
-from skiptune.evaluation.intervals import block_interval
+from experiments.tables.rules.evidence import Evidence, corrected, span, undecided
+from skiptune.evaluation.intervals import block_interval, paired_difference_interval
 
 
 def below_bound(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
     """Is every metric of a row below a bound?
 
-    Parameters: ``row``, ``metrics``, ``bound``. From the 95% t interval over seed blocks: supported if every
-    upper end is below the bound, contradicted if some lower end is above it, else inconclusive. The effect is
-    the largest of the metrics.
+    Parameters: ``row``, ``metrics``, ``bound``, and ``smaller``, pairs of metrics of which the first is the
+    smaller. From the 95% t intervals over seed blocks: supported if every upper end is below the bound and
+    every paired difference below 0; contradicted if some lower end is above, in intervals widened for their
+    number (Bonferroni); else inconclusive. The effect is the largest of the metrics.
     """
     spec = Section(claim.parameters, f"claim {claim.id}: parameters")
     row, bound = evidence.config.row(spec.take("row", str)), spec.number("bound")
-    metrics = spec.take("metrics", Sequence)
+    metrics, pairs = spec.take("metrics", Sequence), spec.optional("smaller", Sequence, ())
     spec.finish()
-    series = {metric: evidence.series(row.id, metric) for metric in metrics}
+    named = dict.fromkeys([*metrics, *(metric for pair in pairs for metric in pair)])
+    series = {metric: evidence.series(row.id, metric) for metric in named}
     if not all(series.values()):
         return undecided(claim, "not run", f"'{row.id}' was not measured.")
     if any(len(values) == 1 for values in series.values()):
         return undecided(claim, "inconclusive", "One seed block has no spread to test against.")
-    intervals = {metric: block_interval(values) for metric, values in series.items()}
-    above = any(interval.low > bound for interval in intervals.values())
+    wide = corrected(len(metrics) + len(pairs))
+    intervals = {metric: block_interval(series[metric]) for metric in metrics}
+    above = any(block_interval(series[metric], wide).low > bound for metric in metrics)
     below = all(interval.high < bound for interval in intervals.values())
+    text = "; ".join(f"{metric}: {span(interval)}" for metric, interval in intervals.items())
+    text = f"Below {bound:g}, mean over seed blocks with 95% t interval: {text}."
+    for a, b in pairs:
+        difference = paired_difference_interval(series[a], series[b])
+        above = above or paired_difference_interval(series[a], series[b], wide).low > 0
+        below = below and difference.high < 0
+        text += f" {a} minus {b}: {span(difference)} (claimed below 0)."
     verdict = "contradicted" if above else "supported" if below else "inconclusive"
     largest = max(intervals.values(), key=lambda interval: interval.value)
-    found = "; ".join(f"{metric}: {span(interval)}" for metric, interval in intervals.items())
-    text = f"Below {bound:g}, mean over seed blocks with 95% t interval: {found}."
     return ClaimResult(claim.id, verdict, largest.value, largest.low, largest.high, text)

@@ -7,41 +7,45 @@ import numpy as np
 from experiments.tables.config import ClaimConfig
 from experiments.tables.parsing import Section
 from experiments.tables.results import ClaimResult
-from experiments.tables.rules.evidence import Evidence, undecided
-from skiptune.evaluation.intervals import Interval, block_interval
+from experiments.tables.rules.evidence import Evidence, corrected, span, undecided
+from skiptune.errors import SkiptuneError
+from skiptune.evaluation.intervals import block_interval
 
 
 def share_of_gain(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
     """Is the difference between two rows a small share of the gain of one of them over the baseline?
 
     Parameters: ``metric``; ``row``; ``full``, the row whose gain over its own baseline is the yardstick;
-    ``margin``, the largest share. The share (metric(row) - metric(full)) / (mean gain of full) has a 95% t
-    interval over paired seed blocks. Supported if the interval lies within +-margin, contradicted if it lies
-    outside, else inconclusive.
+    ``margin``, the largest share m. With d the difference of the two and g the gain, block by block:
+    supported if the 95% t intervals of d - m g and of -d - m g lie below 0, which takes the gain as measured
+    and not as known; contradicted if one of them, widened (Bonferroni), lies above 0; else inconclusive, as
+    where the gain itself is not certain. The effect is mean(d) / mean(g).
     """
     spec = Section(claim.parameters, f"claim {claim.id}: parameters")
     metric, margin = spec.take("metric", str), spec.number("margin")
     row, full = (evidence.config.row(spec.take(key, str)) for key in ("row", "full"))
     spec.finish()
-    assert full.baseline is not None
+    if full.baseline is None:
+        raise SkiptuneError(f"claim {claim.id}: row '{full.id}' names no baseline; give it one")
     series = [np.array(evidence.series(id, metric)) for id in (row.id, full.id, full.baseline)]
     if any(len(values) == 0 for values in series):
         return undecided(claim, "not run", "Some of the rows were not measured.")
     if len(series[0]) == 1:
         return undecided(claim, "inconclusive", "One seed block has no spread to test against.")
     own, whole, base = series
-    gain = float(np.mean(base - whole))
-    if gain <= 0:
-        return undecided(claim, "inconclusive", f"{full.label} gains nothing over its baseline ({gain:.3g}).")
-    share: Interval = block_interval(list((own - whole) / gain))
-    inside, outside = (
-        max(abs(share.low), abs(share.high)) <= margin,
-        share.low > margin or share.high < -margin,
-    )
+    gain, difference = base - whole, own - whole
+    certain = block_interval(list(gain))
+    if certain.low <= 0:
+        why = f"The gain of {full.label} over its baseline is not certain: {span(certain)}."
+        return undecided(claim, "inconclusive", why)
+    sides = [list(difference - margin * gain), list(-difference - margin * gain)]
+    inside = all(block_interval(side).high < 0 for side in sides)
+    outside = any(block_interval(side, corrected(2)).low > 0 for side in sides)
     verdict = "supported" if inside else "contradicted" if outside else "inconclusive"
+    share = float(difference.mean() / gain.mean())
     text = (
-        f"{metric} of {row.label} minus {full.label}, as a share of the gain {gain:.3g} of the latter: "
-        f"{share.value:.3f} [{share.low:.3f}, {share.high:.3f}], 95% t interval over paired seed blocks; "
+        f"{metric} of {row.label} minus {full.label}: {span(block_interval(list(difference)))}, of a gain of "
+        f"{span(certain)} (95% t intervals over paired seed blocks), a share of {share:.3f}; "
         f"at most {margin:g} either way is called equal."
     )
-    return ClaimResult(claim.id, verdict, share.value, share.low, share.high, text)
+    return ClaimResult(claim.id, verdict, share, None, None, text)

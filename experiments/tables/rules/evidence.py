@@ -36,6 +36,11 @@ def undecided(claim: ClaimConfig, verdict: str, why: str) -> ClaimResult:
     return ClaimResult(claim.id, verdict, None, None, None, why)
 
 
+def corrected(tests: int) -> float:
+    """Confidence of each of several intervals, one of which suffices to contradict (Bonferroni)."""
+    return 1 - 0.05 / tests
+
+
 def span(interval: Interval) -> str:
     """A value with its interval, "0.533 [0.510, 0.557]"."""
     digits = 3 if abs(interval.value) >= 0.1 else 2 - math.floor(math.log10(abs(interval.value) or 1))

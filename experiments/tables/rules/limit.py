@@ -10,7 +10,7 @@ import numpy as np
 from experiments.tables.config import ClaimConfig
 from experiments.tables.parsing import Section
 from experiments.tables.results import ClaimResult
-from experiments.tables.rules.evidence import Evidence, span, undecided
+from experiments.tables.rules.evidence import Evidence, corrected, span, undecided
 from skiptune.evaluation.intervals import paired_ratio_interval
 
 
@@ -19,8 +19,9 @@ def below_limit(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
 
     Parameters: ``metric``; ``limit_arm``, rows of the untouched model with ever more ``steps``; ``change``,
     below which one more doubling counts as none; ``rows`` by scale. The limit is the first row whose doubling
-    moves the metric by less than ``change``, else the last row, which the text says. Supported if the paired
-    ratio of some row to the limit has an upper end below 1, contradicted if every lower end is above 1.
+    moves the metric by less than ``change``. Supported if the paired ratio of some row to the limit has an
+    upper end below 1, in t intervals widened for the number of rows (Bonferroni); contradicted if every lower
+    end is above 1. Where no doubling settles, the last row stands for the limit and nothing can be supported.
     """
     spec = Section(claim.parameters, f"claim {claim.id}: parameters")
     metric, arm, change = spec.take("metric", str), spec.take("limit_arm", str), spec.number("change")
@@ -42,9 +43,10 @@ def below_limit(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
     base = evidence.series(limit.id, metric)
     if len(base) == 1:
         return undecided(claim, "inconclusive", "One seed block has no spread to test against.")
-    ratios = [(row, paired_ratio_interval(evidence.series(row.id, metric), base)) for row in rows]
+    wide = corrected(len(rows))
+    ratios = [(row, paired_ratio_interval(evidence.series(row.id, metric), base, wide)) for row in rows]
     best, ratio = min(ratios, key=lambda pair: pair[1].high)
-    verdict = "supported" if ratio.high < 1 else "inconclusive"
+    verdict = "supported" if reached and ratio.high < 1 else "inconclusive"
     if all(r.low > 1 for _, r in ratios):
         verdict = "contradicted"
     steps = limit.sampler["steps"]
@@ -52,7 +54,8 @@ def below_limit(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
     course = ", ".join(f"{row.sampler['steps']} steps: {means[row.id]:.4g}" for row in untouched)
     text = (
         f"Limit of the untouched model (doubling the steps moves {metric} by less than {change:.0%}) {how} "
-        f"{steps} steps ({course}). Ratio to it, geometric mean over paired seed blocks with 95% t interval: "
+        f"{steps} steps ({course}). Ratio to it, geometric mean over paired seed blocks with "
+        f"{wide:.1%} t interval: "
         + "; ".join(f"{row.label}: {span(r)}" for row, r in ratios)
         + f". Best: {best.label}."
     )

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from experiments.tables.config import ClaimConfig, TableConfig
 from experiments.tables.parsing import Section
 from experiments.tables.results import ClaimResult
-from experiments.tables.rules.evidence import Evidence, span, undecided
+from experiments.tables.rules.evidence import Evidence, corrected, span, undecided
 from skiptune.errors import SkiptuneError
 from skiptune.evaluation.intervals import Interval, paired_ratio_interval
 
@@ -17,7 +17,8 @@ def ratio_below(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
 
     Weak form, from each row's paired 95% interval of the ratio over seed blocks: supported if every upper end
     is below `weak`, contradicted if some lower end is above it, else inconclusive (as with a single block).
-    "Every row" is an intersection of tests, so `supported` needs no correction for their number. The strong
+    "Every row" is an intersection of tests, so `supported` needs no correction for their number; the
+    intervals that contradict are widened for it (Bonferroni). The strong
     form, with `strong` in place of `weak`, is decided in the same way and stated in the text. The effect
     reported is that of the row that speaks most against the claim.
     """
@@ -33,7 +34,7 @@ def ratio_below(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
     rows = [evidence.config.row(id) for id in by_scale.get(evidence.scale, ())]
     if not rows:
         return no_number("not run", f"No rows are named at scale {evidence.scale}.")
-    ratios, found = [], []
+    ratios, wide, found = [], [], []
     printed = _printed_ratios(evidence.config, by_scale.get("paper", ()), metric)
     for i, row in enumerate(rows):
         if row.baseline is None:
@@ -44,24 +45,25 @@ def ratio_below(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
         if len(tuned) == len(baseline) == 1:
             return no_number("inconclusive", "One seed block has no spread to test against.")
         ratios.append(paired_ratio_interval(tuned, baseline))
+        wide.append(paired_ratio_interval(tuned, baseline, corrected(len(rows))))
         found.append(
             f"{row.label}: {span(ratios[-1])}, n = {ratios[-1].n}{printed[i] if i < len(printed) else ''}"
         )
 
-    verdict = _side(ratios, weak)
+    verdict = _side(ratios, wide, weak)
     holds = {"supported": "holds", "contradicted": "does not hold", "inconclusive": "undecided"}
     worst = max(ratios, key=lambda ratio: (ratio.low > weak, ratio.high))
     text = (
         f"Weak form (every ratio below {weak:g}): {holds[verdict]}. "
-        f"Strong form (every ratio at most {strong:g}): {holds[_side(ratios, strong)]}. "
+        f"Strong form (every ratio at most {strong:g}): {holds[_side(ratios, wide, strong)]}. "
         f"{test}: {'; '.join(found)}."
     )
     return ClaimResult(claim.id, verdict, worst.value, worst.low, worst.high, text)
 
 
-def _side(ratios: Sequence[Interval], bound: float) -> str:
+def _side(ratios: Sequence[Interval], wide: Sequence[Interval], bound: float) -> str:
     """Whether certainly all of the ratios lie below the bound (supported) or one above it (contradicted)."""
-    if any(ratio.low > bound for ratio in ratios):
+    if any(ratio.low > bound for ratio in wide):
         return "contradicted"
     return "supported" if all(ratio.high < bound for ratio in ratios) else "inconclusive"
 

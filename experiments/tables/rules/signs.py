@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from experiments.tables.config import ClaimConfig
 from experiments.tables.parsing import Section
 from experiments.tables.results import ClaimResult
-from experiments.tables.rules.evidence import Evidence, span, undecided
+from experiments.tables.rules.evidence import Evidence, corrected, span, undecided
 from skiptune.errors import SkiptuneError
 from skiptune.evaluation.intervals import paired_difference_interval
 
@@ -17,10 +17,10 @@ TEST = "Difference to the other row, mean over paired seed blocks with 95% t int
 def signs(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
     """Does every named difference have its sign?
 
-    Parameters: ``tests``, a list of ``{row, metric, sign: + or -, against: a row}``; ``against`` is the row's
-    baseline unless given. Supported if every interval lies on its side of 0, contradicted if some lies on the
-    other, else inconclusive. The effect reported is the difference that speaks most against the claim,
-    counted positive in the claim's direction and divided by its interval's half width when they are compared.
+    Parameters: ``tests``, by scale a list of ``{row, metric, sign: + or -, against: a row}``; ``against`` is
+    the row's baseline unless given. Supported if every interval lies on its side of 0; contradicted if some,
+    widened for their number (Bonferroni), lies on the other; else inconclusive. The effect reported is the
+    difference that speaks most against the claim, in units of its interval.
     """
     spec = Section(claim.parameters, f"claim {claim.id}: parameters")
     by_scale = spec.take("tests", Mapping)
@@ -43,8 +43,9 @@ def signs(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
             return undecided(claim, "inconclusive", f"One seed block has no spread. Test: {TEST}.")
         interval = paired_difference_interval(ours, theirs)
         direction = 1 if sign == "+" else -1
-        low, high = sorted((direction * interval.low, direction * interval.high))
-        margins.append((low, high, interval))
+        low = min(direction * interval.low, direction * interval.high)
+        wide = paired_difference_interval(ours, theirs, corrected(len(tests)))
+        margins.append((low, max(direction * wide.low, direction * wide.high), interval))
         other = evidence.config.row(against).label
         found.append(f"{metric} of {row.label} minus {other}: {span(interval)} (claimed {sign})")
     verdict = _verdict([(low, high) for low, high, _ in margins])

@@ -20,6 +20,7 @@ from skiptune.interventions.sites import SkipSite, find_skip_sites
 
 PRECONDITIONING = {
     "EDMPrecond": "EDM: unit variance of input and target, time ln(sigma)/4",
+    "ConsistencyPrecond": "consistency: the identity at the lowest sigma, time ln(sigma)/4",
     "EDM2Precond": "EDM: unit variance of input and target, time ln(sigma)/4",
     "VPPrecond": "variance preserving: predicts the noise, linear beta",
     "VEPrecond": "variance exploding: predicts the noise, time ln(sigma/2)",

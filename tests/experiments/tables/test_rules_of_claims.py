@@ -1,0 +1,237 @@
+"""Rules on simulated block values whose truth is known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from experiments.tables.config import TableConfig, parse_table
+from experiments.tables.results import ClaimResult
+from experiments.tables.rules import RULES, Evidence, check_rules, judge
+from skiptune.errors import SkiptuneError
+
+BLOCKS = 6
+
+
+def table(
+    rows: Sequence[Mapping[str, Any]], rule: str, metrics: Sequence[str] = ("fid",), /, **parameters: Any
+) -> TableConfig:
+    """A figure with these rows and one claim."""
+    return parse_table(
+        {
+            "paper": "skip_tuning",
+            "figure": 99,
+            "title": "simulated",
+            "dataset": "none",
+            "columns": [{"key": name, "title": name, "kind": "metric"} for name in metrics],
+            "rows": [
+                {
+                    "label": row["id"],
+                    "arm": "arm",
+                    "role": "role",
+                    "sampler": {"name": "heun", "steps": row.get("steps", 5)},
+                    "intervention": {"name": "skip_tuning", "rho_bottom": row.get("rho", 1.0)},
+                    **{key: value for key, value in row.items() if key not in ("steps", "rho")},
+                }
+                for row in rows
+            ],
+            "claims": [{"id": "C", "statement": "S", "rule": rule, "parameters": parameters}],
+        },
+        "simulated",
+    )
+
+
+def verdict(config: TableConfig, values: Mapping[str, Mapping[str, Sequence[float]]]) -> ClaimResult:
+    (claim,) = judge(Evidence(config, "desk", values))
+    return claim
+
+
+def around(mean: float, noise: float = 0.01, seed: int = 0) -> list[float]:
+    draw = np.random.default_rng(seed).standard_normal(BLOCKS)
+    return list(mean * (1 + noise * draw))
+
+
+def curves(
+    rule: str, truth: Callable[[float, float], float], noise: float = 0.01, **more: Any
+) -> ClaimResult:
+    """A claim about metric(rho) at several steps."""
+    grid = [(steps, rho) for steps in (5, 10, 20) for rho in (0.4, 0.6, 0.8, 1.0)]
+    rows = [{"id": f"{s}_{r}", "steps": s, "rho": r} for s, r in grid]
+    parameters = {"metric": "fid", "x": "rho_bottom", "group": "steps", "arms": ["arm"], **more}
+    config = table(rows, rule, **parameters)
+    values = {f"{s}_{r}": {"fid": around(truth(s, r), noise, i)} for i, (s, r) in enumerate(grid)}
+    return verdict(config, values)
+
+
+def bowl(best: float) -> Callable[[float, float], float]:
+    return lambda steps, rho: 10 + 100 * (rho - best) ** 2
+
+
+CURVES = [
+    ("lowest_inside", bowl(0.6), "supported"),
+    ("lowest_inside", lambda steps, rho: 10 - 5 * rho, "contradicted"),
+    # One curve of three without an inside minimum contradicts, though the others have one.
+    ("lowest_inside", lambda s, r: bowl(0.6)(s, r) if s < 20 else 10 - 5 * r, "contradicted"),
+    ("best_rises", lambda s, r: 10 + 100 * (r - {5: 0.4, 10: 0.6, 20: 0.8}[int(s)]) ** 2, "supported"),
+    ("best_rises", lambda s, r: 10 + 100 * (r - {5: 0.8, 10: 0.6, 20: 0.4}[int(s)]) ** 2, "contradicted"),
+    ("best_moves_up", bowl(0.6), "contradicted"),  # where nothing moves, nothing moves up
+    ("gain_falls", lambda s, r: bowl(0.6)(s, r) / (s if r == 0.6 else 1) * s, "contradicted"),
+    ("gain_falls", lambda s, r: 10 + (40 / s) * (r == 1.0), "supported"),
+    ("rises_as_x_falls", lambda s, r: 10 / r, "supported"),
+    ("rises_as_x_falls", lambda s, r: 10 * r, "contradicted"),
+    ("highest_inside", lambda s, r: 10 - 50 * (r - 0.6) ** 2, "supported"),
+    ("falls_then_rises", lambda s, r: {0.4: 10, 0.6: 8, 0.8: 9, 1.0: 13}[r], "supported"),
+    ("falls_then_rises", lambda s, r: 10 * r, "contradicted"),
+]
+
+
+@pytest.mark.parametrize(("rule", "truth", "expected"), CURVES)
+def test_shapes_of_curves(rule: str, truth: Callable[[float, float], float], expected: str) -> None:
+    assert curves(rule, truth).verdict == expected
+
+
+def test_what_lies_in_the_noise_is_inconclusive() -> None:
+    assert curves("lowest_inside", bowl(0.9), noise=0.5).verdict == "inconclusive"
+
+
+def test_chance_seldom_decides() -> None:
+    """Two equal points: by chance `falls` in a twentieth of the simulations at most, as does its opposite."""
+    config = table(
+        [{"id": "a", "rho": 0.5}, {"id": "b", "rho": 1.0}],
+        "rises_as_x_falls",
+        metric="fid",
+        x="rho_bottom",
+        arms=["arm"],
+    )
+    found = [
+        verdict(config, {"a": {"fid": around(10, 0.1, 2 * i)}, "b": {"fid": around(10, 0.1, 2 * i + 1)}})
+        for i in range(60)
+    ]
+    assert sum(claim.verdict != "inconclusive" for claim in found) <= 9  # 5% of either kind are 6
+
+
+def test_gain_is_the_fall_from_the_baseline() -> None:
+    rows = [{"id": "base", "arm": "base"}]
+    rows += [{"id": f"r{r}", "rho": r, "baseline": "base"} for r in (0.2, 0.5, 0.8)]
+    config = table(rows, "highest_inside", metric="fid", x="rho_bottom", arms=["arm"], gain=True)
+    values = {"base": around(10), "r0.2": around(9.5), "r0.5": around(5), "r0.8": around(9)}
+    assert verdict(config, {id: {"fid": v} for id, v in values.items()}).verdict == "supported"
+
+
+def test_middle_of_many() -> None:
+    rows = [{"id": f"w{i}", "rho": (i + 1) / 10} for i in range(9)]
+    config = table(rows, "lowest_in_the_middle", metric="fid", x="rho_bottom", arms=["arm"])
+    for best, expected in ((4, "supported"), (1, "contradicted")):
+        values = {f"w{i}": {"fid": around(10 + abs(i - best), 0.001, i)} for i in range(9)}
+        assert verdict(config, values).verdict == expected
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "expected"), [(9, 11, "supported"), (9, 9, "contradicted"), (9, 10, "inconclusive")]
+)
+def test_signs(a: float, b: float, expected: str) -> None:
+    """Against a baseline of 10: the first is claimed to fall, the second to rise."""
+    tests = [{"row": "a", "metric": "fid", "sign": "-"}, {"row": "b", "metric": "fid", "sign": "+"}]
+    rows = [{"id": "base"}, {"id": "a", "baseline": "base"}, {"id": "b", "baseline": "base"}]
+    values = {"base": {"fid": around(10)}, "a": {"fid": around(a, seed=1)}, "b": {"fid": around(b, seed=2)}}
+    assert verdict(table(rows, "signs", tests={"desk": tests}), values).verdict == expected
+
+
+@pytest.mark.parametrize(
+    ("course", "tuned", "expected"),
+    [
+        ((4.0, 2.01, 2.0), 1.5, "supported"),
+        ((4.0, 2.01, 2.0), 3.0, "contradicted"),
+        ((4.0, 3.0, 2.0), 1.5, "inconclusive"),  # still falling: there is no limit to be below of
+    ],
+)
+def test_below_limit(course: Sequence[float], tuned: float, expected: str) -> None:
+    rows = [{"id": f"u{s}", "steps": s, "arm": "limit"} for s in (10, 20, 40)] + [{"id": "tuned"}]
+    config = table(
+        rows, "below_limit", metric="fid", limit_arm="limit", change=0.02, rows={"desk": ["tuned"]}
+    )
+    values = {f"u{s}": {"fid": around(v, 0.002)} for s, v in zip((10, 20, 40), course, strict=True)}
+    assert verdict(config, {**values, "tuned": {"fid": around(tuned, 0.002)}}).verdict == expected
+
+
+@pytest.mark.parametrize(
+    ("full", "other", "noise", "expected"),
+    [
+        (5.0, 5.01, 0.001, "supported"),
+        (5.0, 6.0, 0.001, "contradicted"),
+        (5.0, 5.3, 0.05, "inconclusive"),
+        (10.0, 10.0, 0.05, "inconclusive"),  # nothing is gained, so there is no yardstick
+    ],
+)
+def test_share_of_gain(full: float, other: float, noise: float, expected: str) -> None:
+    rows = [{"id": "base"}, {"id": "full", "baseline": "base"}, {"id": "other", "baseline": "base"}]
+    config = table(rows, "share_of_gain", metric="fid", row="other", full="full", margin=0.05)
+    means = {"base": 10.0, "full": full, "other": other}
+    values = {id: {"fid": around(mean, noise, i)} for i, (id, mean) in enumerate(means.items())}
+    assert verdict(config, values).verdict == expected
+
+
+@pytest.mark.parametrize(("change", "expected"), [(-0.2, "supported"), (0.2, "contradicted")])
+def test_never_rises(change: float, expected: str) -> None:
+    claim = curves("never_rises", lambda s, r: 10 * (1 + change * s / 10), 0.002, margin=0.05)
+    assert claim.verdict == "supported"  # along rho nothing changes
+    claim = curves(
+        "never_rises",
+        lambda s, r: 10 * (1 + change * s / 10),
+        0.002,
+        margin=0.05,
+        x="steps",
+        group="rho_bottom",
+    )
+    assert claim.verdict == expected
+
+
+def test_equal_values_do_not_contradict_never_rises() -> None:
+    """Many neighbours that are equal but for noise: some rise by chance, none beyond it."""
+    assert curves("never_rises", lambda s, r: 10.0, 0.01, margin=0.05).verdict == "supported"
+    assert curves("never_rises", lambda s, r: 10.0, 0.1, margin=0.05).verdict == "inconclusive"
+
+
+def test_mostly_below_and_below_bound() -> None:
+    metrics = ("fid", "kid", "immd")
+    rows = [{"id": "base"}, {"id": "tuned", "baseline": "base"}]
+    base = {name: around(10, 0.001, i) for i, name in enumerate(metrics)}
+    for means, expected in (((9, 9, 11), "supported"), ((11, 11, 9), "contradicted")):
+        tuned = {
+            name: around(m, 0.001, i + 9) for i, (name, m) in enumerate(zip(metrics, means, strict=True))
+        }
+        config = table(rows, "mostly_below", metrics, row="tuned", metrics=list(metrics))
+        assert verdict(config, {"base": base, "tuned": tuned}).verdict == expected
+    values = {"base": {"fid": around(1e-5), "kid": around(1.0), "immd": around(2.0, seed=3)}}
+    for bound, pair, expected in (
+        (1e-3, ["kid", "immd"], "supported"),
+        (1e-3, ["immd", "kid"], "contradicted"),
+        (1e-6, ["kid", "immd"], "contradicted"),
+    ):
+        config = table(rows, "below_bound", metrics, row="base", metrics=["fid"], bound=bound, smaller=[pair])
+        assert verdict(config, values).verdict == expected
+
+
+@pytest.mark.parametrize("rule", sorted(set(RULES) - {"ratio_below"}))
+def test_nothing_measured_and_one_block_decide_nothing(rule: str) -> None:
+    parameters: dict[str, dict[str, Any]] = {
+        "signs": {"tests": {"desk": [{"row": "b", "metric": "fid", "sign": "-"}]}},
+        "below_limit": {"metric": "fid", "limit_arm": "arm", "change": 0.1, "rows": {"desk": ["b"]}},
+        "share_of_gain": {"metric": "fid", "row": "b", "full": "b", "margin": 0.1},
+        "mostly_below": {"row": "b", "metrics": ["fid"]},
+        "below_bound": {"row": "b", "metrics": ["fid"], "bound": 1},
+        "never_rises": {"metric": "fid", "x": "rho_bottom", "group": "steps", "arms": ["arm"], "margin": 0.1},
+    }
+    curve = {"metric": "fid", "x": "rho_bottom", "arms": ["arm"]}
+    rows = [{"id": "a", "rho": 1.0}, {"id": "b", "rho": 0.5, "baseline": "a"}]
+    config = table(rows, rule, **parameters.get(rule, curve))
+    assert verdict(config, {}).verdict == "not run"
+    assert verdict(config, {"a": {"fid": [2.0]}, "b": {"fid": [1.0]}}).verdict == "inconclusive"
+
+
+def test_unknown_rule_is_refused_before_anything_is_measured() -> None:
+    with pytest.raises(SkiptuneError, match="claim C: unknown rule 'vibes'; known rules: .*signs"):
+        check_rules(table([{"id": "a"}], "vibes").claims)

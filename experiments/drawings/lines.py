@@ -62,7 +62,7 @@ def draw_lines(path: Path, figure: FigureConfig, made: Made) -> str | None:
     if series is not None:
         drawing.legend(
             handles.values(), handles.keys(), loc="lower center", ncols=4, frameon=False, fontsize=8,
-            title=titles.get(series, series), title_fontsize=8,
+            title=None if series == "arm" else titles.get(series, series), title_fontsize=8,
         )  # fmt: skip
     save(drawing, path)
     return str(caption)

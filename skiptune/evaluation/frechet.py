@@ -132,11 +132,15 @@ def _trace(gaussian: ReferenceStatistics | LowRankGaussian) -> Tensor:
 def _fidelity(a: ReferenceStatistics | LowRankGaussian, b: ReferenceStatistics | LowRankGaussian) -> Tensor:
     """tr (C_a C_b)^1/2, by the eigenvalues of the smallest symmetric matrix that has them."""
     if isinstance(a, LowRankGaussian):
-        product = a.rows @ (b.rows.T if isinstance(b, LowRankGaussian) else b.factor)
-        gram = product @ product.T if product.shape[0] <= product.shape[1] else product.T @ product
-        values = torch.linalg.eigvalsh(gram)
+        if isinstance(b, LowRankGaussian):
+            product = a.rows @ b.rows.T
+            gram = product @ product.T if product.shape[0] <= product.shape[1] else product.T @ product
+        else:  # R C_b R^T needs no factor of C_b
+            gram = a.rows @ b.covariance.to(torch.float64) @ a.rows.T
+        values = torch.linalg.eigvalsh((gram + gram.T) / 2)
         # Centring takes one direction from the rows: its eigenvalue is 0, its rounding error must not count.
-        return _root(values[values > len(values) * torch.finfo(torch.float64).eps * values[-1]]).sum()
+        counted = values > len(values) * torch.finfo(torch.float64).eps * values[-1]
+        return _root(values)[counted].sum()
     if isinstance(b, LowRankGaussian):
         return _fidelity(b, a)
     product = b.congruent(a.covariance.to(torch.float64))

@@ -39,6 +39,9 @@ reproduce-figure-%: $(STAMP) FORCE ## Figure N of Skip-Tuning
 reproduce-appendix-%: $(STAMP) FORCE ## Appendix N (a letter) of Skip-Tuning
 	@$(call TABLE,skip_tuning/appendix_$*)
 
+reproduce-supplement-%: $(STAMP) FORCE ## Supplement N (a name) to Skip-Tuning, beyond the paper
+	@$(call TABLE,skip_tuning/supplement_$*)
+
 reproduce-s2dm-table-%: $(STAMP) FORCE ## Table N of S2-DMs
 	@$(call TABLE,s2dm/$*)
 

@@ -1,4 +1,4 @@
-"""What a table (or a figure, or an appendix) is: its rows, the paper's value per row, its figures and claims.
+"""What a table (or a figure, an appendix, a supplement) is: its rows, the paper's value per row, its figures and claims.
 
 Parsed from plain mappings (a resolved YAML file); nothing here knows Hydra.
 """
@@ -14,7 +14,8 @@ from experiments.tables.parsing import Section
 from skiptune.errors import SkiptuneError
 
 SCALES = ("desk", "paper")
-KINDS = ("table", "figure", "appendix")
+KINDS = ("table", "figure", "appendix", "supplement")  # a supplement is of ours, not of the paper
+NAMED = ("appendix", "supplement")  # these have a letter or a name for a number
 SAMPLES = "samples"  # the kind of measurement of a row that says nothing else
 TUNED = "tuned"  # marks an intervention setting chosen on the selection seeds
 PAPERS = {
@@ -45,7 +46,7 @@ class RowConfig:
 
     `measure` holds the `kind` of measurement (a key of `experiments.registry.KINDS`) and its settings;
     `sampler` and `intervention` hold a `name` and that group's own settings. An intervention setting equal to
-    "tuned" is chosen on the selection seeds. `baseline` is the id of the row this one is compared with.
+    "tuned" is chosen on the selection seeds; several such settings get one value. `baseline` is the id of the row this one is compared with.
     `metrics` are those of the table's metric columns that the row is measured in, all if empty.
     """
 
@@ -64,11 +65,11 @@ class RowConfig:
 
     @property
     def tuned(self) -> str | None:
-        """Name of the intervention setting to be tuned, if any."""
+        """Name of the (first) intervention setting to be tuned, if any."""
         return next((key for key, value in self.intervention.items() if value == TUNED), None)
 
     def resolved(self, value: float) -> dict[str, Any]:
-        """The intervention's settings with the tuned one set to `value`."""
+        """The intervention's settings with what is tuned set to `value`."""
         return {key: value if old == TUNED else old for key, old in self.intervention.items()}
 
     def settings(self, tuned: float | None = None, **more: Any) -> dict[str, Any]:
@@ -118,7 +119,7 @@ class FigureConfig:
 
 @dataclass(frozen=True)
 class TableConfig:
-    """One table, figure or appendix of one paper, as `kind` says; an appendix has a letter for a number.
+    """One table, figure, appendix or supplement, as `kind` says; `number` is a letter or a name for the last two.
 
     `seeds` replaces the scale's blocks: scale -> "select" | "report" -> {first, count, size}.
     """
@@ -174,7 +175,7 @@ def parse_table(data: Mapping[str, Any], source: str) -> TableConfig:
     config = TableConfig(
         paper=top.choice("paper", tuple(PAPERS)),
         kind=kinds[0],
-        number=top.take(kinds[0], str if kinds[0] == "appendix" else int),
+        number=top.take(kinds[0], str if kinds[0] in NAMED else int),
         title=top.take("title", str),
         dataset=top.take("dataset", str),
         columns=tuple(_column(section) for section in top.sections("columns")),
@@ -235,8 +236,6 @@ def _row(section: Section) -> RowConfig:
             seen[setting] = name
     if not row.scales or not set(row.scales) <= set(SCALES):
         raise SkiptuneError(f"{section.where}: scales must be some of {', '.join(SCALES)}")
-    if sum(value == TUNED for value in row.intervention.values()) > 1:
-        raise SkiptuneError(f"{section.where}.intervention: only one setting can be '{TUNED}'")
     return row
 
 

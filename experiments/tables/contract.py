@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.tables.config import KINDS, PAPERS, SCALES
+from experiments.tables.config import KINDS, NAMED, PAPERS, SCALES
 from skiptune.errors import SkiptuneError
 
 STATUSES = ("measured", "not run")
@@ -26,8 +26,8 @@ def validate_table_json(data: Any, source: str = "table JSON") -> None:
     _keys(data, ("paper", *(kinds[:1] or ["table"]), *TABLE_KEYS[1:]), source)
     _need(data["paper"] in PAPERS, source, f"unknown paper {data['paper']!r}")
     number = data[kinds[0]]
-    if kinds[0] == "appendix":
-        _need(_text(number), source, "appendix must be a letter")
+    if kinds[0] in NAMED:
+        _need(_text(number), source, f"{kinds[0]} must be a letter or a name")
     else:
         _need(_whole(number) and number > 0, source, f"{kinds[0]} must be a positive whole number")
     _need(data["scale"] in SCALES, source, f"scale must be one of {', '.join(SCALES)}")

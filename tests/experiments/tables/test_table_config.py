@@ -77,7 +77,6 @@ def _edit(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
         (_edit("rows/0/paper/kid", 1.0), "paper value 'kid' has no metric column"),
         (_edit("rows/1/id", "heun_baseline"), "row id 'heun_baseline' is used twice"),
         (_edit("rows/1/baseline", "nobody"), "baseline 'nobody' is not a row"),
-        (_edit("rows/2/intervention/rho_top", "tuned"), "only one setting can be 'tuned'"),
         (_edit("tuning/grids/heun_selected", ...), "look at 'heun_selected'"),
         (_edit("tuning/grids/heun_selected", [0.5, 0.4]), "must be a rising"),
         (_edit("tuning/metric", "kid"), "tuning.metric 'kid'"),
@@ -92,3 +91,10 @@ def test_a_wrong_file_is_one_clear_line(raw: dict[str, Any], edit: Callable[[Any
     assert words in str(error.value)
     assert str(error.value).startswith(("table=skip_tuning/02: ", "table=skip_tuning/02."))
     assert "\n" not in str(error.value)
+
+
+def test_settings_marked_as_tuned_get_one_value(raw: dict[str, Any]) -> None:
+    _edit("rows/2/intervention/rho_top", "tuned")(raw)
+    row = parse_table(raw, "table").rows[2]
+    assert row.tuned == "rho_bottom"
+    assert row.resolved(0.7) == {"name": "skip_tuning", "rho_bottom": 0.7, "rho_top": 0.7}

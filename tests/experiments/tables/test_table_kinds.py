@@ -95,6 +95,7 @@ KINDS = [
     ("figure", 4, "figure_04", "Figure 4"),
     ("figure", 12, "figure_12", "Figure 12"),
     ("appendix", "C", "appendix_c", "Appendix C"),
+    ("supplement", "readings", "supplement_readings", "Supplement readings"),
 ]
 
 
@@ -147,8 +148,8 @@ def test_index_lists_tables_then_figures_then_appendices(
     [
         ({"figure": 0}, "figure must be a positive whole number"),
         ({"figure": "4"}, "figure must be a positive whole number"),
-        ({"appendix": 3}, "appendix must be a letter"),
-        ({"appendix": ""}, "appendix must be a letter"),
+        ({"appendix": 3}, "appendix must be a letter or a name"),
+        ({"appendix": ""}, "appendix must be a letter or a name"),
         ({"figure": 4, "table": 2}, "unknown key"),
         ({}, "missing key 'table'"),
     ],
@@ -164,8 +165,8 @@ def test_contract_of_the_number(result: TableResult, change: dict[str, Any], wor
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"figure": 4}, "table=x: give one of table, figure, appendix with its number"),
-        ({"table": ...}, "table=x: give one of table, figure, appendix with its number"),
+        ({"figure": 4}, "table=x: give one of table, figure, appendix, supplement with its number"),
+        ({"table": ...}, "table=x: give one of table, figure, appendix, supplement with its number"),
         ({"table": ..., "appendix": 3}, "table=x.appendix: expected text"),
         ({"table": ..., "figure": "4"}, "table=x.figure: expected a whole number"),
         ({"figures": {"draw": "lines"}}, "table=x.figures: expected a list"),

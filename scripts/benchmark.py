@@ -1,10 +1,12 @@
-"""Benchmarks: ``python scripts/benchmark.py sampling|loading|metrics [SETTING=VALUE ...]``.
+"""Benchmarks: ``python scripts/benchmark.py sampling|sharing|loading|metrics [SETTING=VALUE ...]``.
 
 Settings of ``sampling``: ``edm_repo=DIR device=auto images=500 repeats=5 full_size=true results=results``;
-``edm_repo`` is your own checkout of NVlabs/edm. Settings of ``loading`` (time and memory of loading official
-files, about 6 GB of temporary disk): ``systems=all results=results``. Settings of ``metrics`` (arithmetic
-against torch-fidelity and clean-fid, and its growth; about an hour): ``parts=all dimension=2048 images=10000
-few=1000 pictures=64 repeats=3 sizes=1000,2000,... results=results``; parts measured before are kept.
+``edm_repo`` is your own checkout of NVlabs/edm. Settings of ``sharing`` (searches computed together against
+separate runs): ``images=25 repeats=3 results=results``. Settings of ``loading`` (time and memory of loading
+official files, about 6 GB of temporary disk): ``systems=all results=results``. Settings of ``metrics``
+(arithmetic against torch-fidelity and clean-fid, and its growth; about an hour): ``parts=all dimension=2048
+images=10000 few=1000 pictures=64 repeats=3 sizes=1000,2000,... results=results``; parts measured before are
+kept.
 Results go to ``results/benchmarks/``.
 """
 
@@ -29,7 +31,9 @@ from experiments.benchmarks.metric_cost import CURVE_SIZES, plot_growth
 from experiments.benchmarks.metric_report import PARTS, growth_curves, measure_part, render_metrics
 from experiments.benchmarks.metrics import Setup
 from experiments.benchmarks.sampling import benchmark_sampling, render_sampling
+from experiments.benchmarks.sharing import benchmark_sharing, render_sharing, searches
 from scripts.common import CONFIGS, USER_ERROR, complain
+from skiptune.checkpoints.desk import load_desk_denoiser
 from skiptune.checkpoints.models import resolve_model
 from skiptune.errors import SkiptuneError
 from skiptune.runtime.files import write_atomic
@@ -47,6 +51,7 @@ DEFAULTS = {
         "full_size": "true",
         "results": "results",
     },
+    "sharing": {"images": "25", "repeats": "3", "results": "results"},
     "loading": {"systems": "all", "results": "results"},
     "metrics": {
         "parts": "all",
@@ -75,7 +80,7 @@ def main(arguments: list[str]) -> None:
     if subject == "metrics":
         metrics(settings, folder)
     else:
-        write(sampling(settings) if subject == "sampling" else loading(settings), folder)
+        write({"sampling": sampling, "sharing": sharing, "loading": loading}[subject](settings), folder)
 
 
 def write(outcome: Outcome, folder: Path) -> None:
@@ -98,6 +103,16 @@ def sampling(settings: dict[str, str]) -> Outcome:
         Path(settings["edm_repo"]) if settings["edm_repo"] else None,
     )
     return report, render_sampling, f"sampling_{kind}"
+
+
+def sharing(settings: dict[str, str]) -> Outcome:
+    """Searches that share work, on the desk's one-step student and on its teacher."""
+    models = {
+        name: load_desk_denoiser("cd_glyphs" if sampler["name"] == "consistency" else "edm_glyphs").denoiser
+        for name, (sampler, _) in searches().items()
+    }
+    images, repeats = whole_number(settings, "images", 1), whole_number(settings, "repeats", 1)
+    return benchmark_sharing(models, images, repeats), render_sharing, "sharing_cpu"
 
 
 def loading(settings: dict[str, str]) -> Outcome:

@@ -78,7 +78,7 @@ def normalised(arguments: list[str]) -> list[str]:
 
 
 def table_file(name: str) -> str:
-    """``<paper>/<NN>``, also with ``figure_``, ``appendix_`` or ``supplement_`` before it, in ``configs/table``."""
+    """``<paper>/<NN>`` in ``configs/table``; ``figure_``, ``appendix_`` or ``supplement_`` may come first."""
     tables = Path(CONFIGS) / "table"
     match = re.fullmatch(r"(\w+)/(\w+)", name)
     if match is None:

@@ -1,4 +1,4 @@
-"""What a table (or a figure, an appendix, a supplement) is: its rows, the paper's value per row, its figures and claims.
+"""What a table (or a figure, an appendix, a supplement) is: rows, the paper's values, figures, claims.
 
 Parsed from plain mappings (a resolved YAML file); nothing here knows Hydra.
 """
@@ -46,8 +46,9 @@ class RowConfig:
 
     `measure` holds the `kind` of measurement (a key of `experiments.registry.KINDS`) and its settings;
     `sampler` and `intervention` hold a `name` and that group's own settings. An intervention setting equal to
-    "tuned" is chosen on the selection seeds; several such settings get one value. `baseline` is the id of the row this one is compared with.
-    `metrics` are those of the table's metric columns that the row is measured in, all if empty.
+    "tuned" is chosen on the selection seeds; several such settings get one value. `baseline` is the id of the
+    row this one is compared with. `metrics` are those of the table's metric columns that the row is measured
+    in, all if empty.
     """
 
     id: str
@@ -119,7 +120,9 @@ class FigureConfig:
 
 @dataclass(frozen=True)
 class TableConfig:
-    """One table, figure, appendix or supplement, as `kind` says; `number` is a letter or a name for the last two.
+    """One table, figure, appendix or supplement, as `kind` says.
+
+    `number` is a letter for an appendix, a name for a supplement.
 
     `seeds` replaces the scale's blocks: scale -> "select" | "report" -> {first, count, size}.
     """

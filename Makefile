@@ -4,6 +4,7 @@ GPUS   =
 ARGS   =
 GOLDEN = tests/data/golden
 NAME   =
+PAPER  = *
 PYTHON =
 
 STAMP  = .venv/.installed
@@ -16,7 +17,9 @@ TABLE  = $(call LAUNCH,scripts/reproduce.py table=$(1) scale=$(SCALE) $(ARGS))
 
 LOCKING = --universal --fork-strategy fewest --generate-hashes --python-version 3.11 --quiet
 
-TABLES    = $(patsubst configs/table/%.yaml,%,$(wildcard configs/table/*/*.yaml))
+TABLES    = $(patsubst configs/table/%.yaml,%,$(wildcard configs/table/$(PAPER)/*.yaml))
+COMMA    := ,
+SPACE    := $(subst ,, )
 # Those of the desk, teachers and autoencoders before what is made from them.
 DESK      = $(filter-out %_imagenet64,$(patsubst configs/training/%.yaml,%,$(wildcard configs/training/*.yaml)))
 FIRST     = edm_glyphs autoencoder_glyphs
@@ -27,7 +30,7 @@ MAKEFLAGS += --no-print-directory --no-builtin-rules
 .PHONY: help install download paper-check reproduce-all train-desk-models test check benchmark verify-golden lock clean FORCE
 
 help: ## Show this list
-	@echo "make TARGET [SCALE=desk|paper] [GPUS=n] [ARGS='more=settings'] [PYTHON=/path/to/python3.11]"
+	@echo "make TARGET [SCALE=desk|paper] [GPUS=n] [PAPER=name] [ARGS='more=settings'] [PYTHON=/path/to/python3.11]"
 	@awk -F ':.*## ' '/^[a-z0-9%-]+:.*## / { sub(/%/, "N", $$1); printf "  %-24s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 reproduce-table-%: $(STAMP) FORCE ## Table N of Skip-Tuning
@@ -48,9 +51,11 @@ reproduce-s2dm-table-%: $(STAMP) FORCE ## Table N of S2-DMs
 reproduce-ip-table-%: $(STAMP) FORCE ## Table N of Importance Probe
 	@$(call TABLE,importance_probe/$*)
 
-reproduce-all: $(STAMP) ## Every table and figure; one that fails does not stop the others
-	@failed=; for table in $(TABLES); do $(call TABLE,$$table) || failed="$$failed $$table"; done; \
-	if [ -n "$$failed" ]; then echo "error: not made:$$failed" >&2; exit 1; fi
+# Without GPUS all tables in one process, which starts its workers once. Ranks stop with the first that fails, hence the loop.
+reproduce-all: $(STAMP) ## Every table and figure (of PAPER=skip_tuning, ...); one that fails does not stop the others
+	@$(if $(filter-out 0 1,$(GPUS)),failed=; for table in $(TABLES); do $(call TABLE,$$table) || failed="$$failed $$table"; done; \
+	if [ -n "$$failed" ]; then echo "error: not made:$$failed" >&2; exit 1; fi,\
+	$(PY) scripts/reproduce.py -m table=$(subst $(SPACE),$(COMMA),$(strip $(TABLES))) scale=$(SCALE) $(ARGS))
 
 download: $(STAMP) ## Get the official files NAME="a b" or NAME=all; without NAME list them
 	@$(PY) scripts/download.py $(NAME) $(ARGS)

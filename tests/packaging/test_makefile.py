@@ -63,6 +63,11 @@ def test_all_tables_and_trainings_are_found(root: Path) -> None:
     everything = commands(root, "reproduce-all")
     for path in (root / "configs/table").glob("*/*.yaml"):
         assert f"{path.parent.name}/{path.stem}" in everything
+    assert everything.split()[:3] == [".venv/bin/python", "scripts/reproduce.py", "-m"]  # one process
+    assert everything.count("scripts/reproduce.py") == 1
+    on_gpus = commands(root, "reproduce-all", "GPUS=2", "SCALE=paper")
+    assert "--nproc-per-node=2 scripts/reproduce.py table=$table scale=paper" in on_gpus
+    assert "table=skip_tuning/01,skip_tuning/02," in commands(root, "reproduce-all", "PAPER=skip_tuning")
     trainings = commands(root, "train-desk-models")
     names = re.findall(r"\w+", trainings)
     for path in (root / "configs/training").glob("*.yaml"):

@@ -139,13 +139,16 @@ def render(
     known = {official.file: official for official in catalogue}
     lines += ["", f"Files in {checkpoints}"]
     lines += [f"  {_file(file, url, file in missing, known.get(file))}" for file, url in files.items()]
-    wanted = [known[file] for file in missing if file in known]
+    unpublished = {file for file in missing if file in known and not known[file].published}
+    wanted = [known[file] for file in missing - unpublished if file in known]
     sizes = [official.size or official.about for official in wanted]
-    unknown = len(missing) - len([size for size in sizes if size])
+    count = len(missing - unpublished)
+    unknown = count - len([size for size in sizes if size])
     without = f", and {unknown} of unknown size" if unknown else ""
-    lines.append(
-        f"  to download: about {bytes_text(sum(size or 0 for size in sizes))}, {len(missing)} files{without}"
-    )
+    total_size = bytes_text(sum(size or 0 for size in sizes))
+    lines.append(f"  to download: about {total_size}, {count} files{without}")
+    if unpublished:
+        lines.append(f"  to be made here, published nowhere: {', '.join(sorted(unpublished))}")
     broken = [name for name, value in tables.items() if isinstance(value, str)]
     lack = [
         *(f"file {file}" for file in files if file in missing),
@@ -171,7 +174,9 @@ def _state(value: Needs | str | None, missing: set[str]) -> str:
 def _file(file: str, url: str, missing: bool, official: OfficialFile | None) -> str:
     if official is None:
         return f"{file}: {'missing' if missing else 'here'}, size unknown, {url}"
+    state = "missing" if missing else "here"
+    if not official.published:
+        return f"{file}: {state}, {official.bytes_text}, {official.licence}; {url}"
     terms = f"{official.licence}{', gated' if official.gated else ''}"
     command = f"python scripts/download.py {official.name}" if official.automatic else "by hand"
-    state = "missing" if missing else "here"
     return f"{file}: {state}, {official.bytes_text}, {terms}; {command} ({official.origin})"

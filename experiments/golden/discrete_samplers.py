@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -78,16 +79,18 @@ def check_ddim_sampler(case_dir: Path, entry: Mapping[str, Any]) -> Iterator[Com
     for run, settings in entry["runs"].items():
         timesteps, seq = _sequence(run, total)
         sampler = _ddim_sampler(settings, timesteps, DiscreteSchedule.of(denoiser)).fitted(denoiser)
-        noise = io[settings["noise"]] if settings["noise"] else None
+        # The official program visits a repeated time again, which moves nothing but draws noise and records.
+        order = list(reversed(seq))
+        visited = list(dict.fromkeys(order))
+        leaving = [k for k, (time, to) in enumerate(pairwise([*order, -1])) if time != to]
+        noise = io[settings["noise"]][leaving] if settings["noise"] else None
         recorder = Recorder(bind(denoiser))
-        xs = trajectory(sampler, recorder, io["x_T"], noise)
+        xs = torch.cat([io["x_T"][None], trajectory(sampler, recorder, io["x_T"], noise)])
         x0 = torch.stack(recorder.outputs)
-        # A repeated time changes nothing; the official program visits it again and records the same.
-        visited = sorted(set(seq), reverse=True)
-        again = [visited.index(time) for time in reversed(seq)]
         produced[f"{run}/seq"] = torch.tensor(seq)
-        produced[f"{run}/xs"] = xs[again]
-        produced[f"{run}/x0"] = (x0.clamp(-1, 1) if isinstance(sampler, DDPM) else x0)[again]
+        produced[f"{run}/xs"] = xs[[sum(left <= k for left in leaving) for k in range(len(order))]]
+        x0 = x0.clamp(-1, 1) if isinstance(sampler, DDPM) else x0
+        produced[f"{run}/x0"] = x0[[visited.index(time) for time in order]]
     yield from compare_outputs(entry["case"], entry, produced, io)
 
 

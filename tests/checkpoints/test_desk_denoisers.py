@@ -11,6 +11,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from skiptune.checkpoints.building.load import load_checkpoint
 from skiptune.checkpoints.desk import (
     DESK_FOLDER,
     load_desk_autoencoder,
@@ -38,14 +39,19 @@ DESCRIPTION: dict[str, Any] = {"class": "EDMPrecond", "kwargs": KWARGS}
 AUTOENCODER = "autoencoder_glyphs"
 
 
+def shipped_denoisers() -> list[str]:
+    """All of them, distilled ones too."""
+    records = {path.stem: json.loads(path.read_text()) for path in sorted(DESK_FOLDER.glob("*.json"))}
+    return [name for name, record in records.items() if "denoiser" in record.get("settings", {})]
+
+
 def trained_on_data() -> list[str]:
     """Shipped denoisers that a loss on clean images was minimised for, not a distillation."""
-    found = []
-    for path in sorted(DESK_FOLDER.glob("*.json")):
-        settings = json.loads(path.read_text()).get("settings", {})
-        if "denoiser" in settings and settings["loss"].get("name", "edm") in LOSSES:
-            found.append(path.stem)
-    return found
+    settings = {
+        name: json.loads((DESK_FOLDER / f"{name}.json").read_text())["settings"]
+        for name in shipped_denoisers()
+    }
+    return [name for name, said in settings.items() if said["loss"].get("name", "edm") in LOSSES]
 
 
 SHIPPED = trained_on_data()
@@ -168,6 +174,16 @@ def test_unknown_descriptions() -> None:
 
 def test_something_is_shipped() -> None:
     assert {"edm_glyphs", "edm_digits_uncond"} <= set(SHIPPED)
+
+
+@pytest.mark.parametrize("name", shipped_denoisers())
+def test_trained_files_are_read_like_official_ones(name: str) -> None:
+    """So ``inspect`` explains them, and a distillation of paper scale plays the part of missing weights."""
+    checkpoint, ours = load_checkpoint(DESK_FOLDER / f"{name}.safetensors"), load_desk_denoiser(name)
+    assert checkpoint.description == ours.description and checkpoint.assumed == ()
+    state, expected = checkpoint.denoiser.state_dict(), ours.denoiser.state_dict()
+    assert state.keys() == expected.keys()
+    assert all(torch.equal(state[key].float(), expected[key]) for key in state)
 
 
 def test_all_desk_weights_together_are_small() -> None:

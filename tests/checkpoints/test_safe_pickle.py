@@ -88,6 +88,16 @@ def test_metadata_of_a_state_dict_is_left_out():
     assert all(torch.equal(loaded[key], state[key]) for key in state)
 
 
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_weights_may_be_written_to(protocol, recwarn):
+    torch.set_warn_always(True)
+    try:
+        weight = read_bytes(memoryview(bytearray(pickle.dumps(torch.arange(6.0), protocol))))
+    finally:
+        torch.set_warn_always(False)
+    assert torch.equal(weight.add_(1), torch.arange(1.0, 7.0)) and not recwarn.list
+
+
 def test_names_beside_the_weights_of_lightning_are_mere_names():
     callback = "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint"
     value = load(whole(dict_of(callbacks=pickle.EMPTY_DICT + name(callback) + number(1) + pickle.SETITEM)))

@@ -80,6 +80,29 @@ def test_pipeline_with_a_prompt(pipe):
     assert norms.proportions().shape == (6,)
 
 
+def test_unconditional_pipeline():
+    torch.manual_seed(0)
+    network = diffusers.UNet2DModel(
+        8, 3, 3, layers_per_block=1, block_out_channels=(16, 32), norm_num_groups=8, attention_head_dim=8,
+        down_block_types=("DownBlock2D", "AttnDownBlock2D"), up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+    )  # fmt: skip
+    pipe = diffusers.DDIMPipeline(network.eval(), diffusers.DDIMScheduler())
+    pipe.set_progress_bar_config(disable=True)
+
+    def image():
+        generator = torch.Generator().manual_seed(0)
+        return torch.from_numpy(pipe(2, generator, num_inference_steps=3, output_type="np").images)
+
+    untouched = image()
+    with SkipTuning.interpolated(rho_bottom=0.7).attached_to(pipe.unet):
+        assert (image() - untouched).abs().max() > 1e-4
+    with FreeU(b1=1.4, b2=1.6, s1=0.9, s2=0.2, by="width").attached_to(pipe.unet):
+        assert (image() - untouched).abs().max() > 1e-4
+    with record_skip_norms(pipe.unet) as norms:
+        assert torch.equal(image(), untouched)
+    assert norms.proportions().shape == (4,) and norms.u[0].shape == (4, 2)
+
+
 def test_pipeline_itself_is_no_network(pipe):
     with pytest.raises(SkiptuneError, match="StableDiffusionPipeline is no torch module; .* pipe.unet"):
         SkipTuning.interpolated(0.7).attached_to(pipe).__enter__()

@@ -4,8 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
+from experiments.golden.ddim import build_ddim
 from experiments.golden.discrete_samplers import check_ddim_sampler
+from skiptune.denoisers.ddim import ddim_state
 from skiptune.denoisers.discrete import vp_alphas
 from skiptune.errors import SkiptuneError
 from skiptune.samplers import (
@@ -26,7 +29,7 @@ from skiptune.samplers import (
     uniform_times,
 )
 
-SHARED = Path(__file__).parents[3] / "shared/golden"
+KEPT, SHARED = Path(__file__).parents[1] / "data/golden", Path(__file__).parents[3] / "shared/golden"
 DDPM_ALPHAS = vp_alphas("linear", 1e-4, 0.02)
 
 
@@ -256,3 +259,39 @@ def test_parity_with_the_official_program():
     results = list(check_ddim_sampler(SHARED / "ddim_sampler", entry))
     assert len(results) == sum(io["role"] == "output" for io in entry["io"].values())
     assert [result for result in results if not result.passed] == []
+
+
+@torch.no_grad()
+def test_repeated_times_are_compared_visit_by_visit(tmp_path):
+    """Quadratic times repeat near 0; the official loop visits them again, draws noise, records the state."""
+    seq, eta = quad_times(100, 33), 0.7
+    assert [seq.count(time) for time in (0, 1, 2)] == [4, 2, 1]
+    cases = json.loads((KEPT / "manifest.json").read_text())["cases"]
+    lender = next(case for case in cases if case["case"] == "ddim_unet_deep")
+    (tmp_path / "manifest.json").write_text(json.dumps({"cases": [lender]}))
+    (tmp_path / "ddim_unet_deep").symlink_to(KEPT / "ddim_unet_deep")
+    network = build_ddim(lender["constructor"]).eval()
+    network.load_state_dict(ddim_state(load_file(KEPT / "ddim_unet_deep/weights.safetensors")))
+
+    betas = torch.linspace(1e-3, 0.1, 100)
+    abar = [*(1 - betas).cumprod(0).tolist(), 1.0]
+    x_T, noise = torch.randn(2, 3, 16, 16), torch.randn(33, 2, 3, 16, 16)
+    x, xs, x0 = x_T, [], []
+    for k, time in enumerate(reversed(seq)):
+        eps = network(x, torch.full((2,), float(time)))
+        x0.append((x - math.sqrt(1 - abar[time]) * eps) / math.sqrt(abar[time]))
+        x = official_step(eps, x, abar[time], abar[[*reversed(seq), -1][k + 1]], eta, noise[k])
+        xs.append(x)
+    run = "quad33"
+    recorded = {"seq": torch.tensor(seq), "xs": torch.stack(xs), "x0": torch.stack(x0)}
+    (case := tmp_path / "case").mkdir()
+    io = {"betas": betas, "x_T": x_T, "noise": noise} | {f"{run}/{key}": recorded[key] for key in recorded}
+    save_file(io, case / "io.safetensors")
+    entry = {
+        "case": "case",
+        "weights_from": "ddim_unet_deep",
+        "io": {f"{run}/{key}": {"role": "output", "rtol": 1e-4, "atol": 1e-3} for key in recorded},
+        "runs": {run: {"function": "generalized_steps", "arguments": {"eta": eta}, "noise": "noise"}},
+    }
+    results = {result.tensor: result for result in check_ddim_sampler(case, entry)}
+    assert len(results) == 3 and all(result.passed for result in results.values()), results

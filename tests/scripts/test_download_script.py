@@ -45,14 +45,14 @@ def test_name_goes_to_the_checkpoints_folder(server: Server, web: FileServer, tm
 
 def test_several_names_one_of_which_fails(server: Server, web: FileServer, tmp_path: Path) -> None:
     web.script = [Answer(404)]
-    names = ("edm_imagenet64", "edm_afhqv2", "diff_instruct_imagenet64")
+    names = ("edm_imagenet64", "edm_afhqv2", "uvit_autoencoder_ema")
     done = server.run(tmp_path, "download.py", *names, f"mirror={web.url}", "checkpoints=here")
     assert done.code == 2
     # The file after the one that fails is fetched, and the one without address is asked of the mirror.
     assert [path for path, _ in web.requests] == [
         f"/{FILE}",
         "/edm-afhqv2-64x64-uncond-vp.pkl",
-        "/diff-instruct-imagenet-64x64.pkl",
+        "/autoencoder_kl_ema.pth",
     ]
     errors = [line for line in done.err.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1 and "edm_imagenet64" in errors[0] and "404" in errors[0]

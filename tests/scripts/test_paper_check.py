@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+import pytest
 from script_commands import Server
 
 CHECKPOINT, STATISTICS = "edm-imagenet-64x64-cond-adm.pkl", "imagenet-64x64.npz"
@@ -31,6 +33,14 @@ def test_list_of_everything(server: Server, tmp_path: Path) -> None:
         "to download: about ",
     ):
         assert wanted in done.out
+    unpublished = "diff_instruct_imagenet64.safetensors"
+    assert f"to be made here, published nowhere: {unpublished}\n" in done.out
+    words = "CC BY-NC-SA 4.0; its authors published no weights"
+    assert f"{unpublished}: missing, about 592 MB, {words}" in done.out
+    (total,) = re.findall(r"to download: about (.*) GB, (\d+) files\n", done.out)
+    stated = re.findall(r": missing, (?:about )?([\d.]+) ([GM])B, .*\(https://.*\)\n", done.out)
+    size = sum(float(value) * {"G": 1, "M": 1e-3}[unit] for value, unit in stated)
+    assert (len(stated), size) == (int(total[1]), pytest.approx(float(total[0]), rel=0.01))
     lack = missing(done.out)
     assert f"file {CHECKPOINT}" in lack and f"file {STATISTICS}" not in lack
     assert [path.name for path in tmp_path.rglob("*")] == ["here", STATISTICS]

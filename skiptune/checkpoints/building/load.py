@@ -95,19 +95,24 @@ def one_line(text: str, most: int = 350) -> str:
 
 
 def read_contents(path: Path) -> Contents:
-    """The contents of a file of any official format, or of one converted by ``convert``."""
+    """The contents of a file of any official format, or of one converted or trained by this project."""
     checkpoint = read_checkpoint(path)
     header = safetensors_header(path)
     if HEADER not in header:
         return contents(checkpoint)
+    outer = ""
     try:
         said = json.loads(header[HEADER])
+        if "class" in said:  # trained here: the description alone, names as of the whole denoiser
+            outer = "model." * sum(bool(said.get(wrapper)) for wrapper in ("guidance", "autoencoder"))
+            said = {"description": said, "assumed": ()}
         description, assumed = said["description"], tuple(said["assumed"])
         family = next(family for family, classes in CLASSES.items() if network_class(description) in classes)
-    except (ValueError, KeyError, TypeError, StopIteration) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:
         raise SkiptuneError(f"its header does not say how to build the network ({error})") from error
     state = state_dict(checkpoint)
     inside = {name[len(PREFIX) :]: state.pop(name) for name in list(state) if name.startswith(PREFIX)}
+    state = {name.removeprefix(outer): value for name, value in state.items()}
     return Contents(family, state, inside, description, assumed)
 
 

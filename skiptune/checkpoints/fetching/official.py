@@ -90,6 +90,11 @@ class OfficialFile:
         return bool(self.urls or self.hub)
 
     @property
+    def published(self) -> bool:
+        """Whether it is anywhere at all."""
+        return self.automatic or self.page is not None
+
+    @property
     def origin(self) -> str:
         """Where a person would look."""
         hub = f"https://huggingface.co/{self.hub}" if self.hub else None

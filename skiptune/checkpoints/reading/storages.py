@@ -55,7 +55,9 @@ class Storage:
             )
         if not self.numel:
             return torch.UntypedStorage(0)
-        return torch.frombuffer(self.data, dtype=torch.uint8).untyped_storage()
+        # Protocols before 3 have text in place of bytes, and what is made of it must not be written to.
+        data = bytearray(self.data) if self.data.readonly else self.data
+        return torch.frombuffer(data, dtype=torch.uint8).untyped_storage()
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,59 @@
+"""Diff-Instruct at paper scale, whose weights nobody published, with a small network: from file to model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from script_commands import ROOT, Shell
+
+from experiments.benchmarks.official_layout import write_edm
+from skiptune.checkpoints.models import load_model, resolve_model
+from skiptune.denoisers import build_denoiser
+from skiptune.errors import SkiptuneError
+
+NAME = "diff_instruct_imagenet64"
+SMALL: dict[str, Any] = {
+    "img_resolution": 8,
+    "label_dim": 4,
+    "model_channels": 8,
+    "channel_mult": [1, 2],
+    "num_blocks": 1,
+    "attn_resolutions": [4],
+}
+SHORT = ("images=8", "batch=4", "workers=1", "device=cpu", "precision=fp32", "log_every=1")
+
+
+def test_diff_instruct_makes_the_model_that_the_rows_ask_for(shell: Shell, tmp_path: Path) -> None:
+    model = yaml.safe_load((ROOT / f"configs/model/{NAME}.yaml").read_text())
+    model["denoiser"]["kwargs"] |= SMALL
+    torch.manual_seed(0)
+    teacher = build_denoiser(model["denoiser"])
+    (checkpoints := tmp_path / "checkpoints").mkdir()
+    path = checkpoints / "edm-imagenet-64x64-cond-adm.pkl"
+    write_edm(path, model["denoiser"]["class"], model["denoiser"]["kwargs"], teacher)
+    with pytest.raises(SkiptuneError, match=f"train.py model={NAME} training={NAME} export=checkpoints"):
+        resolve_model(model, checkpoints)
+
+    networks = [
+        f"{group}.denoiser.kwargs.{key}={json.dumps(value)}"
+        for group in ("model", "training.loss.teacher")
+        for key, value in SMALL.items()
+    ]
+    short = [f"training.{setting}" for setting in SHORT]
+    command = ["train.py", f"model={NAME}", f"training={NAME}", "export=checkpoints", "tracker=none"]
+    done = shell.run(tmp_path, *command, *networks, *short)
+    assert done.code == 0, done.err
+
+    student = load_model(resolve_model(model, checkpoints))
+    assert student.sigma_max >= 5.0 and student.num_classes == 4
+    changed = [
+        name
+        for name, value in student.state_dict().items()
+        if not torch.allclose(value, teacher.state_dict()[name], rtol=1e-3, atol=1e-6)
+    ]
+    assert changed and student.state_dict().keys() == teacher.state_dict().keys()

@@ -28,7 +28,7 @@ T = TypeVar("T")
 # What a metric may need besides the features of the sample, and what to say without it.
 NEEDS = {
     "labels": "the labels of the samples: use a class-conditional model",
-    "logits": "the logits of the samples: use an extractor that classifies",
+    "logits": "the logits of the samples: use a classifier, or a file with an array 'logits'",
     "reference_features": "the features of the reference images: its mean and covariance are not enough",
 }
 

@@ -122,7 +122,10 @@ TUNE = {
     "no reference file": (["reference=none.npz"], "reference file none.npz is missing"),
     "model not downloaded": (["model=edm_imagenet64"], "get it from https://"),
     "one level for a schedule": (["trials=3"], "at least two positive noise levels"),
-    "unwritable store": (["outputs=file/store"], "cannot write"),
+    "unwritable store": (
+        ["outputs=file/store", "results=results", "space.time_direction=null"],
+        "cannot write",
+    ),
     "unwritable results": (["results=file/results"], "cannot write"),
 }
 

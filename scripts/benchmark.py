@@ -5,7 +5,7 @@ Settings of ``sampling``: ``edm_repo=DIR device=auto images=500 repeats=5 full_s
 files, about 6 GB of temporary disk): ``systems=all results=results``. Settings of ``metrics`` (arithmetic
 against torch-fidelity and clean-fid, and its growth; about an hour): ``parts=all dimension=2048 images=10000
 few=1000 pictures=64 repeats=3 sizes=1000,2000,... results=results``; parts measured before are kept.
-Settings of ``tuning`` (the search for rho against the exhaustive grid; 13 minutes on 2 idle cores):
+Settings of ``tuning`` (the search for rho against the exhaustive grid; 6 minutes on 2 idle cores):
 ``select=FIRST,FIRST,... optimisers=10 outputs=outputs results=results``; runs are kept in the store.
 Results go to ``results/benchmarks/``.
 """

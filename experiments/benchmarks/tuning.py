@@ -144,4 +144,14 @@ def render_tuning(report: Mapping[str, Any]) -> str:
         "were selected on, so the values are a little low. The search was developed on the seeds of Table "
         "2, those from 1000000; others were used for this comparison alone.",
     ]
+    where = ", ".join(
+        f"{one['sampler']['name']} from {one['first_seed']}"
+        for one in report["comparisons"]
+        if one["best"] in (list(one["grid"])[0], list(one["grid"])[-1])
+    )
+    if where:
+        lines += [
+            "",
+            f"The grid's best is at the edge of its range, where every search begins, for: {where}.",
+        ]
     return "\n".join(lines) + "\n"

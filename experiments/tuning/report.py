@@ -32,6 +32,7 @@ def record(tuned: Tuned, levels: Sequence[float]) -> dict[str, Any]:
         "seeds": {"select": bounds(task.effort.seeds), "report": bounds(task.report)},
         "tried": [{"settings": trial.settings, "value": trial.value} for trial in tuned.search.trials],
         "chosen": tuned.search.chosen.settings,
+        "at_edge": list(task.space.edges(tuned.search.chosen.settings)),
         "report": {
             "chosen": tuned.chosen.blocks[task.metric],
             "untouched": tuned.untouched.blocks[task.metric],
@@ -80,6 +81,8 @@ def render(tuned: Tuned, levels: Sequence[float]) -> str:
         f"report seeds: {metric} {chosen.value:.4g} against {untouched.value:.4g} with rho = 1, difference "
         f"{gain.value:.4g} [{gain.low:.4g}, {gain.high:.4g}] (95%, {gain.n} paired blocks)",
     ]
+    for name in task.space.edges(search.chosen.settings):
+        lines.append(f"{name} is at the edge of its range: the optimum may lie further out")
     if not tuned.helps:
         lines.append("no gain beyond the interval: recommended is rho = 1, the untouched network")
     lines += [

@@ -61,6 +61,16 @@ class Space:
         """The exhaustive grid."""
         return product(*(range(len(values)) for values in self.choices.values()))
 
+    def edges(self, settings: Mapping[str, Choice]) -> tuple[str, ...]:
+        """The free numbers at the lowest or highest value to choose; rho = 1 is no edge, it is untouched."""
+        found = []
+        for name in self.free:
+            numbers = [value for value in self.choices[name] if isinstance(value, float)]
+            value = settings[name]
+            if numbers and value != 1 and value in (min(numbers), max(numbers)):
+                found.append(name)
+        return tuple(found)
+
     def at(self, point: Point) -> dict[str, Choice]:
         """The settings at a point."""
         return {name: values[i] for (name, values), i in zip(self.choices.items(), point, strict=True)}

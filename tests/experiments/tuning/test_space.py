@@ -29,6 +29,16 @@ def test_fixed_settings_are_part_of_every_point_but_not_free() -> None:
     assert space.at((1, 0, 1)) == {"rho_bottom": 0.1, "rho_top": 1.0, "time_direction": "increasing"}
 
 
+def test_an_edge_is_the_lowest_or_highest_value_but_for_the_untouched_network() -> None:
+    space = Space.of({"rho_bottom": RHO, "rho_top": [0.8, 0.9, 1.0], "time_direction": [None, "increasing"]})
+    for settings, edges in (
+        ({"rho_bottom": 0.05, "rho_top": 0.8, "time_direction": None}, ("rho_bottom", "rho_top")),
+        ({"rho_bottom": 0.95, "rho_top": 0.9, "time_direction": "increasing"}, ("rho_bottom",)),
+        ({"rho_bottom": 0.5, "rho_top": 1.0, "time_direction": None}, ()),
+    ):
+        assert space.edges(settings) == edges
+
+
 @pytest.mark.parametrize(
     "config, wanted",
     [

@@ -130,6 +130,14 @@ def test_killed_it_goes_on_where_it_was(tuning: Tuning, shell: Shell, server: Se
     assert before.items() <= written(store).items()  # nothing was computed twice
 
 
+def test_torchrun_gives_the_same(tuning: Tuning, shell: Shell, tmp_path: Path) -> None:
+    """Every process proposes the same points and computes its share of the chunks."""
+    done = shell.run(tmp_path, "tune.py", *ARGUMENTS, processes=2)
+    assert (done.code, done.out) == (0, tuning.done.out), done.err
+    assert Tuning(tmp_path, done).record == tuning.record
+    assert chunks(tmp_path / "outputs") == chunks(tuning.store)
+
+
 def test_a_file_of_statistics_is_a_reference_too(tuning: Tuning, server: Server, tmp_path: Path) -> None:
     """Mean and covariance of the same real images, as in EDM's files, give the same search."""
     (run,) = (

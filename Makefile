@@ -17,9 +17,9 @@ TABLE  = $(call LAUNCH,scripts/reproduce.py table=$(1) scale=$(SCALE) $(ARGS))
 LOCKING = --universal --fork-strategy fewest --generate-hashes --python-version 3.11 --quiet
 
 TABLES    = $(patsubst configs/table/%.yaml,%,$(wildcard configs/table/*/*.yaml))
-# Those of the desk, teachers and autoencoders before what is made from them.
-DESK      = $(filter-out %_imagenet64,$(patsubst configs/training/%.yaml,%,$(wildcard configs/training/*.yaml)))
-FIRST     = edm_glyphs autoencoder_glyphs
+# Those of the desk, teachers, autoencoders and feature networks before what is made from them.
+DESK      = $(filter-out %_imagenet64 edm_imagenet64_%,$(patsubst configs/training/%.yaml,%,$(wildcard configs/training/*.yaml)))
+FIRST     = edm_glyphs autoencoder_glyphs glyphs_features
 TRAININGS = $(FIRST) $(filter-out $(FIRST),$(DESK))
 
 MAKEFLAGS += --no-print-directory --no-builtin-rules

@@ -54,7 +54,9 @@ def make_table(config: TableConfig, scale: Scale, bench: Bench, results: Path) -
 
     made = Made(config, scale, bench, rows, measurements, measured, searches)
     selected = {id: found.selected for id, found in searches.items()}
-    evidence = Evidence(config, scale.name, {id: r.blocks for id, r in measured.items()}, selected)
+    sampled = {id: m for id, m in measurements.items() if isinstance(m, SampleMeasurement)}
+    acted = {id: condition.settings.intervention for id, condition in sampled.items()}
+    evidence = Evidence(config, scale.name, {id: r.blocks for id, r in measured.items()}, selected, acted)
     searched = [result for found in searches.values() for result in found.results]
     behind = [*measured.values(), *floors.values(), *searched]
     result = TableResult(
@@ -126,6 +128,9 @@ def row_result(
     if isinstance(condition, SampleMeasurement):
         protocol = scale.protocol
         more |= {"protocol": protocol.name}
+        if "learned" in row.intervention:
+            acted = condition.settings.intervention
+            more |= {"rho": acted["rho"], "rho_max": max(acted["rho"]), "sha256": acted["sha256"]}
     return RowResult(
         label=row.label,
         settings=row.settings(None if found is None else found.selected, **more),

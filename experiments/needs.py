@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from experiments.learned import coefficients_name, how_to_learn
 from experiments.registry import kind_of
 from experiments.scale import Role, Scale, named
 from experiments.tables.config import TableConfig
@@ -88,6 +89,9 @@ def needs_of(config: TableConfig, scale: Scale) -> Needs:
         if row.measure["kind"] == "denoising_loss":
             seen = [named(name, scale.extractors, "features") for name in role.loss_features]
         files |= {name: url for one in seen for name, url in _files(role, one).items()}
+        if "learned" in row.intervention and role.model["kind"] != "desk":
+            learned = coefficients_name(row.intervention["learned"], role)
+            files[f"{learned}.safetensors"] = how_to_learn(learned, role)
         packages |= {name for part in (role.model, *seen) for name in PACKAGES.get(part.get("kind", ""), ())}
     return Needs(tuple(rows), files, frozenset(packages))
 

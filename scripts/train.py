@@ -14,14 +14,17 @@ from pathlib import Path
 from typing import Any
 
 from scripts.common import command, open_tracker
-from skiptune.checkpoints.desk import save_desk_denoiser
+from skiptune.checkpoints.desk import save_coefficients, save_desk_denoiser
+from skiptune.checkpoints.models import resolve_model
+from skiptune.errors import SkiptuneError
 from skiptune.runtime.progress import Progress
 from skiptune.runtime.provenance import commit, device_name, package_versions
 from skiptune.runtime.store import run_id
 from skiptune.training.autoencoder import AutoencoderTraining, train_and_save_autoencoder
-from skiptune.training.checkpoint import saved_steps
+from skiptune.training.checkpoint import TrainingState, saved_steps
 from skiptune.training.classification import ClassifierTraining, train_and_save
-from skiptune.training.loop import train
+from skiptune.training.loop import OnCheckpoint, train
+from skiptune.training.objectives.skip_coefficients import coefficients
 from skiptune.training.settings import DenoiserTraining
 
 
@@ -31,6 +34,7 @@ def main(config: dict[str, Any]) -> None:
     kind = training.pop("kind")
     trainings = {
         "denoiser": train_denoiser,
+        "skip_coefficients": train_skip_coefficients,
         "classifier": train_classifiers,
         "autoencoder": train_autoencoder,
     }
@@ -38,14 +42,57 @@ def main(config: dict[str, Any]) -> None:
 
 
 def train_denoiser(config: dict[str, Any], training: dict[str, Any]) -> None:
-    """Train or continue one denoiser and export its averaged weights."""
-    model = config["model"]
+    """Train or continue one denoiser and export its averaged weights.
+
+    ``snapshots``, a list of ``{images, name}``, exports them at these numbers of images too, each as a model
+    of its own: what the run gives that ends there.
+
+    Raises:
+        SkiptuneError: a snapshot where there is no checkpoint, or in the decay of the learning rate.
+    """
+    model, export = config["model"], Path(config["export"])
+    names = {each["images"]: each["name"] for each in training.pop("snapshots", [])}
     settings = DenoiserTraining(
         name=model["name"], denoiser=model["denoiser"], dataset=model["dataset"], **training
     )
+    for images in names:
+        if images % (settings.checkpoint_every * settings.batch):
+            raise SkiptuneError(f"there is no checkpoint at the snapshot of {images} images; choose another")
+        if images > settings.images - settings.decay_images:
+            raise SkiptuneError(f"the learning rate decays before the snapshot of {images} images")
+    started_at = commit()
+
+    def save(own: DenoiserTraining, state: TrainingState) -> None:
+        weights, record = {**state.weights, **state.average}, record_of(own, state, started_at)
+        path = save_desk_denoiser(own.name, own.denoiser, weights, record, export)
+        print(f"wrote {path} and {path.with_suffix('.json')}")
+
+    def on_checkpoint(images: int, state: TrainingState) -> None:
+        if images in names:
+            save(dataclasses.replace(settings, name=names[images], images=images), state)
+
+    save(settings, run(config, settings, on_checkpoint))
+
+
+def train_skip_coefficients(config: dict[str, Any], training: dict[str, Any]) -> None:
+    """Learn the skip coefficients of the model, which is also the teacher, and export their average."""
+    model, name = config["model"], training.pop("name")
+    settings = DenoiserTraining(name=name, denoiser=model["denoiser"], dataset=model["dataset"], **training)
+    started_at = commit()
+    sha256 = resolve_model(model, Path(str(settings.loss.get("checkpoints", "checkpoints")))).sha256
+    state = run(config, settings)
+    rho = coefficients(state.average["value"], settings.loss["bounded"]).cpu()
+    record = record_of(settings, state, started_at)
+    path = save_coefficients(name, rho, sha256, record, Path(config["export"]))
+    print(f"wrote {path}: {', '.join(f'{value:.3f}' for value in rho.tolist())}")
+
+
+def run(
+    config: dict[str, Any], settings: DenoiserTraining, on_checkpoint: OnCheckpoint | None = None
+) -> TrainingState:
+    """Train or continue with progress and tracker."""
     identity = run_id(dataclasses.asdict(settings))
     folder = Path(str(config["outputs"])) / "training" / f"{settings.name}-{identity[:8]}"
-    started_at = commit()
     tracker = open_tracker(config["tracker"], identity, dataclasses.asdict(settings), folder)
     before = saved_steps(folder / "checkpoint.safetensors") * settings.batch
     total = settings.steps * settings.batch
@@ -55,12 +102,16 @@ def train_denoiser(config: dict[str, Any], training: dict[str, Any]) -> None:
             progress.advance(images - progress.done)
             tracker.log({"loss": loss, "learning_rate": settings.learning_rate_at(images)}, step=images)
 
-        state = train(settings, folder, on_step)
+        state = train(settings, folder, on_step, on_checkpoint)
     tracker.summary({"seconds": state.seconds, "loss": state.curve[-1]["loss"]})
     tracker.finish()
+    return state
 
+
+def record_of(settings: DenoiserTraining, state: TrainingState, started_at: str) -> dict[str, Any]:
+    """The training record that lies beside what is exported."""
     stride = max(1, len(state.curve) // 200)
-    record = {
+    return {
         "settings": dataclasses.asdict(settings),
         "commit": started_at,
         "packages": package_versions(),
@@ -70,9 +121,6 @@ def train_denoiser(config: dict[str, Any], training: dict[str, Any]) -> None:
         # Counted from the end, so that the final loss is in it.
         "loss_curve": [[row["images"], round(row["loss"], 5)] for row in state.curve[::-stride][::-1]],
     }
-    weights = {**state.weights, **state.average}
-    path = save_desk_denoiser(settings.name, settings.denoiser, weights, record, Path(config["export"]))
-    print(f"wrote {path} and {path.with_suffix('.json')}")
 
 
 def train_classifiers(config: dict[str, Any], training: dict[str, Any]) -> None:

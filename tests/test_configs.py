@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from skiptune.checkpoints.desk import DESK_FOLDER
+from skiptune.checkpoints.desk import DESK_FOLDER, load_coefficients, load_desk_denoiser
 from skiptune.interventions.build import SETTINGS
 from skiptune.samplers import known_settings
 
@@ -40,10 +40,33 @@ def test_a_sampler_config_names_known_settings_only(path):
     assert set(settings) - {"name"} <= set(known_settings(settings["name"]))
 
 
+def training_of(name):
+    """The training of a denoiser: its own, or that of the longer run which left it as a snapshot."""
+    for path in sorted((CONFIGS / "training").glob("*.yaml")):
+        training = yaml.safe_load(path.read_text())
+        snapshots = {one["name"]: one["images"] for one in training.pop("snapshots", [])}
+        if path.stem == name:
+            return training
+        if name in snapshots:
+            return {**training, "images": snapshots[name]}
+    raise AssertionError(f"no training makes {name}")
+
+
+@pytest.mark.parametrize("name", ["rho_free_glyphs", "rho_sigmoid_glyphs"])
+def test_shipped_coefficients_were_learned_as_the_config_says(name):
+    model, training = read("model/edm_glyphs.yaml"), read(f"training/{name}.yaml")
+    assert training.pop("kind") == "skip_coefficients" and training.pop("name") == name
+    record = json.loads((DESK_FOLDER / f"{name}.json").read_text())
+    described = {"name": name, "denoiser": model["denoiser"], "dataset": model["dataset"], **training}
+    assert record["settings"] == described
+    found = load_coefficients(name)
+    assert list(found.rho) == record["rho"] and found.model_sha256 == load_desk_denoiser("edm_glyphs").sha256
+
+
 @pytest.mark.parametrize("name", DENOISERS)
 def test_a_shipped_denoiser_was_trained_as_the_config_says(name):
     record = json.loads((DESK_FOLDER / f"{name}.json").read_text())["settings"]
-    model, training = read(f"model/{name}.yaml"), read(f"training/{name}.yaml")
+    model, training = read(f"model/{name}.yaml"), training_of(name)
     assert training.pop("kind") == "denoiser"
     record["loss"].setdefault("name", "edm")  # records from before losses had names
     assert record == {"name": name, "denoiser": model["denoiser"], "dataset": model["dataset"], **training}

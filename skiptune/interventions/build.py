@@ -19,6 +19,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "rho_bottom": 1.0, "rho_top": 1.0, "reading": "inclusive", "bottom_first": True, "place": "input",
         "time_direction": None, "time_axis": "step", "sigma_low": None, "sigma_high": None,
     },
+    "skip_coefficients": {"rho": None, "sha256": None},
     "freeu": {"b1": 1.0, "b2": 1.0, "s1": 1.0, "s2": 1.0, "variant": "constant", "by": "stage"},
 }  # fmt: skip
 
@@ -47,6 +48,11 @@ def complete_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
                 f"unknown time axis {complete['time_axis']!r}; choose one of {', '.join(AXES)}"
             )
         make_skip_tuning(complete, (2.0, 1.0))
+    if name == "skip_coefficients" and complete["rho"] is not None:
+        if not isinstance(complete["rho"], Sequence) or isinstance(complete["rho"], str):
+            raise SkiptuneError(f"rho is {complete['rho']!r}, it must be a list with a number for every site")
+        complete["rho"] = [as_float("rho", value) for value in complete["rho"]]
+        SkipTuning(tuple(complete["rho"]))
     if name == "freeu":
         for key in ("b1", "b2", "s1", "s2"):
             complete[key] = as_float(key, complete[key])
@@ -97,4 +103,8 @@ def attach_intervention(
         return contextlib.nullcontext()
     if settings["name"] == "freeu":
         return make_freeu(settings).attached_to(denoiser)
+    if settings["name"] == "skip_coefficients":
+        if settings["rho"] is None:
+            return contextlib.nullcontext()
+        return SkipTuning(tuple(settings["rho"])).attached_to(denoiser)
     return make_skip_tuning(settings, levels).attached_to(denoiser)

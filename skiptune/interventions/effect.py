@@ -24,6 +24,8 @@ def effect(settings: Mapping[str, Any], levels: Sequence[float], sigmas: Sequenc
     complete = complete_settings(settings)
     if complete["name"] == "none":
         return None
+    if complete["name"] == "skip_coefficients" and complete["rho"] is None:
+        return None
     if complete["name"] != "skip_tuning":
         return json.dumps(complete, sort_keys=True)
     if complete["rho_bottom"] == complete["rho_top"] == 1:

@@ -111,6 +111,7 @@ def named_intervention(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Complete settings; Skip-Tuning with rho = 1 changes no bit, so it is the run without intervention."""
     complete = complete_settings(settings)
     neutral = complete["name"] == "skip_tuning" and complete["rho_bottom"] == complete["rho_top"] == 1
+    neutral |= complete["name"] == "skip_coefficients" and complete["rho"] is None
     return {"name": "none"} if neutral else complete
 
 

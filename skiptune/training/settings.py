@@ -21,7 +21,7 @@ class DenoiserTraining:
             decay to 0 over the last ``decay_images``.
         ema_halflife: half-life of the averaged weights in images, at most 5% of the images seen (EDM's
             ramp-up).
-        loss: ``{"name": a key of LOSSES or DISTILLATIONS, its arguments}``.
+        loss: ``{"name": a key of LOSSES or FROM_TEACHER, its arguments}``.
         workers: data-parallel processes, each with one thread on the CPU.
         precision: ``fp32``, or ``bf16`` for autocast with fp32 weights.
         compile: compile the network (about 1.4 times faster on a CPU, needs a C++ compiler).

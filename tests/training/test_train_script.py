@@ -13,8 +13,9 @@ import yaml
 from small_training import small
 
 from scripts import train
-from skiptune.checkpoints.desk import load_desk_denoiser
+from skiptune.checkpoints.desk import load_coefficients, load_desk_denoiser
 from skiptune.denoisers import build_denoiser
+from skiptune.errors import SkiptuneError
 from skiptune.evaluation.extractors import load_extractor
 from skiptune.training.autoencoder import AutoencoderTraining
 from skiptune.training.classification import ClassifierTraining
@@ -43,13 +44,25 @@ def test_configuration_is_complete(name: str) -> None:
     if kind == "autoencoder":
         assert AutoencoderTraining(**training).steps > 500
         return
-    model = configuration("model", name)
-    assert model["name"] == name and (model["kind"] == "desk") == (training["device"] == "cpu")
     for default in training.pop("defaults", []):
         if default != "_self_":
-            training["loss"]["teacher"] = configuration("model", default["/model@loss.teacher"])
+            ((group, option),) = default.items()
+            folder, key = group.removeprefix("/").split("@loss.")
+            training["loss"][key] = configuration(folder, option)
+    for snapshot in training.pop("snapshots", []):
+        assert configuration("model", snapshot["name"])["name"] == snapshot["name"]
+        assert snapshot["images"] % (training["batch"] * training["checkpoint_every"]) == 0
+        assert snapshot["images"] < training["images"] and training["decay_images"] == 0
+    if kind == "skip_coefficients":
+        teacher = training["loss"]["teacher"]
+        model = configuration("model", teacher if isinstance(teacher, str) else teacher["name"])
+        assert training.pop("name") == name
+        assert training["images"] // training["batch"] >= 500
+    else:
+        model = configuration("model", name)
+        assert model["name"] == name and training["images"] // training["batch"] > 1000
+    assert (model["kind"] == "desk") == (training["device"] == "cpu")
     settings = DenoiserTraining(name=name, denoiser=model["denoiser"], dataset=model["dataset"], **training)
-    assert settings.steps > 1000
     assert settings.learning_rate_at(settings.images // 2) == settings.learning_rate
     with torch.device("cpu" if model["kind"] == "desk" else "meta"):
         build_denoiser(settings.denoiser)
@@ -80,6 +93,61 @@ def test_denoiser_is_exported_with_its_record(script: ModuleType, tmp_path: Path
     (tmp_path / "desk/small.safetensors").unlink()
     script.train_denoiser(config, training)
     assert (tmp_path / "desk/small.safetensors").read_bytes() == weights
+
+
+NO_TRACKER = {"name": "none", "mode": "offline", "project": "", "group": ""}
+
+
+def test_snapshots_are_models_of_their_own(script: ModuleType, tmp_path: Path) -> None:
+    settings = small()
+    common = {"log_every": 2, "checkpoint_every": 4, "batch": 4, "workers": 1, "decay_images": 0}
+    config = {
+        "model": {"name": "long", "denoiser": settings.denoiser, "dataset": "digits"},
+        "tracker": NO_TRACKER,
+        "outputs": str(tmp_path / "outputs"),
+        "export": str(tmp_path / "desk"),
+    }
+    snapshots = [{"images": 16, "name": "short"}]
+    script.train_denoiser(config, {**common, "images": 48, "snapshots": snapshots})
+    short = json.loads((tmp_path / "desk/short.json").read_text())
+    assert short["settings"]["name"] == "short" and short["settings"]["images"] == 16
+    assert [images for images, _ in short["loss_curve"]] == [8, 16]
+    # A run with the settings of its record gives the same weights.
+    alone = {**config, "model": {**config["model"], "name": "short"}, "export": str(tmp_path / "alone")}
+    script.train_denoiser(alone, {**common, "images": 16})
+    weights = [(tmp_path / folder / "short.safetensors").read_bytes() for folder in ("desk", "alone")]
+    assert weights[0] == weights[1] != (tmp_path / "desk/long.safetensors").read_bytes()
+
+    for wrong, message in (
+        ({"snapshots": [{"images": 12, "name": "x"}]}, "no checkpoint at the snapshot of 12 images"),
+        ({"snapshots": snapshots, "decay_images": 40}, "learning rate decays before the snapshot of 16"),
+    ):
+        with pytest.raises(SkiptuneError, match=message):
+            script.train_denoiser(config, {**common, "images": 48, **wrong})
+
+
+def test_coefficients_are_exported_with_their_record(script: ModuleType, tmp_path: Path) -> None:
+    config = {
+        "model": configuration("model", "edm_digits_uncond"),
+        "tracker": NO_TRACKER,
+        "outputs": str(tmp_path / "outputs"),
+        "export": str(tmp_path / "desk"),
+    }
+    loss = {
+        "name": "skip_coefficients", "teacher": "edm_digits_uncond", "features": "digits_resnet",
+        "bounded": True, "start": 0.9,
+    }  # fmt: skip
+    training = {"name": "rho_digits", "images": 16, "batch": 4, "workers": 1, "learning_rate": 0.1}
+    script.train_skip_coefficients(config, {**training, "loss": loss, "warmup_images": 0, "decay_images": 0})
+    record = json.loads((tmp_path / "desk/rho_digits.json").read_text())
+    found = load_coefficients("rho_digits", tmp_path / "desk")
+    assert record["sha256"] == found.sha256 and list(found.rho) == record["rho"] and len(found.rho) == 6
+    assert all(0 < rho < 1 and rho != 0.9 for rho in found.rho)
+    assert found.model_sha256 == load_desk_denoiser("edm_digits_uncond").sha256
+    assert record["parameters"] == 6 and record["settings"]["loss"] == loss
+    (tmp_path / "desk/rho_digits.safetensors").write_bytes(b"damaged")
+    with pytest.raises(SkiptuneError, match="has not the sha256 of its record"):
+        load_coefficients("rho_digits", tmp_path / "desk")
 
 
 def test_classifiers_are_trained_by_name(

@@ -175,6 +175,13 @@ def falls_then_rises(curves: Curves) -> bool:
     return all(min(value for _, value in c[1:]) < c[0][1] < c[-1][1] for c in curves)
 
 
+def helps_then_harms(curves: Curves) -> bool:
+    """The last curve falls below its beginning and ends above it, but never comes down to the others."""
+    *others, course = curves
+    best = min(value for curve in others for _, value in curve)
+    return falls_then_rises([course]) and min(value for _, value in course) > best
+
+
 CURVE_RULES: dict[str, Rule] = {
     "lowest_inside": rule(Shape("Lowest point of every curve inside of its ends", lowest_inside)),
     "best_rises": rule(
@@ -190,4 +197,11 @@ CURVE_RULES: dict[str, Rule] = {
         Shape("Lowest point not among the three at either end", lowest_in_the_middle)
     ),
     "falls_then_rises": rule(Shape("Falls below its beginning, ends above it", falls_then_rises)),
+    "helps_then_harms": rule(
+        Shape(
+            "Last curve falls below its beginning, ends above it, and stays above the others' lowest point",
+            helps_then_harms,
+            each=False,
+        )
+    ),
 }

@@ -235,3 +235,41 @@ def test_nothing_measured_and_one_block_decide_nothing(rule: str) -> None:
 def test_unknown_rule_is_refused_before_anything_is_measured() -> None:
     with pytest.raises(SkiptuneError, match="claim C: unknown rule 'vibes'; known rules: .*signs"):
         check_rules(table([{"id": "a"}], "vibes").claims)
+
+
+@pytest.mark.parametrize(
+    ("rho", "ratio", "noise", "expected"),
+    [
+        ([0.9, 1.2], 3.0, 0.01, "supported"),
+        ([0.9, 1.2], 1.5, 0.01, "contradicted"),
+        ([0.9, 0.99], 3.0, 0.01, "contradicted"),
+        ([0.9, 1.2], 2.0, 0.2, "inconclusive"),
+    ],
+)
+def test_ruined_beyond(rho: list[float], ratio: float, noise: float, expected: str) -> None:
+    rows = [{"id": "base"}, {"id": "learned", "baseline": "base"}]
+    config = table(rows, "ruined_beyond", metric="fid", bound=1.0, factor=2.0, rows={"desk": ["learned"]})
+    values = {"base": {"fid": around(10, noise, 3)}, "learned": {"fid": around(10 * ratio, noise, 1)}}
+    (claim,) = judge(Evidence(config, "desk", values, {}, {"learned": {"rho": rho}}))
+    assert claim.verdict == expected and f"largest coefficient {max(rho):.3f}" in claim.test
+    (claim,) = judge(Evidence(config, "desk", values))  # coefficients unknown
+    assert claim.verdict == "not run"
+
+
+@pytest.mark.parametrize(
+    ("course", "tuned", "noise", "expected"),
+    [
+        ((10, 9, 8, 14), 7, 0.01, "supported"),
+        ((10, 9, 8, 14), 8.5, 0.01, "contradicted"),  # fine-tuning comes below Skip-Tuning
+        ((10, 11, 12, 14), 7, 0.01, "contradicted"),  # it never helps
+        ((10, 9, 8, 7.5), 7, 0.01, "contradicted"),  # it never harms
+        ((10, 9.9, 9.9, 14), 7, 0.1, "inconclusive"),
+    ],
+)
+def test_helps_then_harms(course: Sequence[float], tuned: float, noise: float, expected: str) -> None:
+    rows: list[dict[str, Any]] = [{"id": f"m{m}", "facts": {"mimg": m}} for m in range(len(course))]
+    rows += [{"id": id, "rho": rho, "facts": {"mimg": 0}} for id, rho in (("tuned", 0.8), ("worse", 0.5))]
+    config = table(rows, "helps_then_harms", metric="fid", x="mimg", group="rho_bottom", arms=["arm"])
+    values = {f"m{m}": {"fid": around(value, noise, m)} for m, value in enumerate(course)}
+    values |= {"tuned": {"fid": around(tuned, noise, 9)}, "worse": {"fid": around(20, noise, 10)}}
+    assert verdict(config, values).verdict == expected

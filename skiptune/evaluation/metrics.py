@@ -22,6 +22,9 @@ from skiptune.evaluation.mmd import CMMD_KERNEL, CMMD_SCALE, KernelSums, cmmd, m
 from skiptune.evaluation.precision_recall import Manifold, precision_recall
 from skiptune.evaluation.statistics import GaussianStatistics, LowRankGaussian, fit_gaussian
 
+# Raise it whenever the code changes a bit of a metric: records are then made anew from the kept features.
+METRIC_NUMERICS = 2
+
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 

@@ -60,6 +60,17 @@ def complete_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     return complete
 
 
+def is_neutral(complete: Mapping[str, Any]) -> bool:
+    """Whether an intervention with these complete settings leaves every network as it is, bit for bit."""
+    if complete["name"] == "skip_tuning":
+        return bool(complete["rho_bottom"] == complete["rho_top"] == 1)
+    if complete["name"] == "skip_coefficients":
+        return complete["rho"] is None or set(complete["rho"]) == {1}
+    if complete["name"] == "freeu":
+        return make_freeu(complete).factors == ((1, 1), (1, 1))
+    return True
+
+
 def as_float(name: str, value: Any) -> float | None:
     """A number as float; ``None`` stays."""
     if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):

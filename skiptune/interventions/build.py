@@ -19,7 +19,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "rho_bottom": 1.0, "rho_top": 1.0, "reading": "inclusive", "bottom_first": True, "place": "input",
         "time_direction": None, "time_axis": "step", "sigma_low": None, "sigma_high": None,
     },
-    "skip_coefficients": {"rho": None, "sha256": None},
+    "skip_coefficients": {"rho": None},
     "freeu": {"b1": 1.0, "b2": 1.0, "s1": 1.0, "s2": 1.0, "variant": "constant", "by": "stage"},
 }  # fmt: skip
 

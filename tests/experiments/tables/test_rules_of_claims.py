@@ -296,3 +296,12 @@ def test_helps_then_harms(course: Sequence[float], tuned: float, noise: float, e
     values = {f"m{m}": {"fid": around(value, noise, m)} for m, value in enumerate(course)}
     values |= {"tuned": {"fid": around(tuned, noise, 9)}, "worse": {"fid": around(20, noise, 10)}}
     assert verdict(config, values).verdict == expected
+
+
+@pytest.mark.parametrize("rule", ["helps_then_harms", "gain_falls", "best_rises", "best_moves_up"])
+def test_one_curve_cannot_be_related_to_others(rule: str) -> None:
+    rows = [{"id": f"m{m}", "facts": {"mimg": m}} for m in range(4)]
+    config = table(rows, rule, metric="fid", x="mimg", group="rho_bottom", arms=["arm"])
+    values = {f"m{m}": {"fid": around(10, seed=m)} for m in range(4)}
+    with pytest.raises(SkiptuneError, match=f"claim C: rule '{rule}' relates curves, but .* make up one"):
+        verdict(config, values)

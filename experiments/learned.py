@@ -7,24 +7,30 @@ from pathlib import Path
 from typing import Any
 
 from experiments.scale import Role, named
-from skiptune.checkpoints.desk import DESK_FOLDER, load_coefficients
+from skiptune.checkpoints.desk import DESK_FOLDER, LearnedCoefficients, load_coefficients
 from skiptune.checkpoints.models import resolve_model, verified
 from skiptune.errors import SkiptuneError
 
 
 def with_coefficients(intervention: Mapping[str, Any], role: Role, checkpoints: Path) -> dict[str, Any]:
-    """The intervention ``skip_coefficients`` with ``learned: variant`` turned into values and their sha256.
+    """The intervention ``skip_coefficients`` with ``learned: variant`` turned into values.
 
-    Which file a variant means is said by the role's ``coefficients``; that of a desk model is shipped.
-    Without ``learned`` the intervention stays as it is.
-
-    Raises:
-        SkiptuneError: an unknown variant, a missing or damaged file, coefficients of another network.
+    Without ``learned`` the intervention stays as it is. Raises SkiptuneError as ``learned_coefficients``.
     """
     settings = dict(intervention)
     if "learned" not in settings:
         return settings
-    name = coefficients_name(settings.pop("learned"), role)
+    found = learned_coefficients(settings.pop("learned"), role, checkpoints)
+    return {**settings, "rho": list(found.rho)}
+
+
+def learned_coefficients(variant: str, role: Role, checkpoints: Path) -> LearnedCoefficients:
+    """The file that a variant means: the role's ``coefficients`` say which; that of a desk model is shipped.
+
+    Raises:
+        SkiptuneError: an unknown variant, a missing or damaged file, coefficients of another network.
+    """
+    name = coefficients_name(variant, role)
     folder = DESK_FOLDER if role.model["kind"] == "desk" else checkpoints
     verified(folder / f"{name}.safetensors", role.model["name"], how_to_learn(name, role), None)
     found = load_coefficients(name, folder)
@@ -33,7 +39,7 @@ def with_coefficients(intervention: Mapping[str, Any], role: Role, checkpoints: 
             f"{name} was learned on other weights than those of {role.model['name']}; "
             + how_to_learn(name, role)
         )
-    return {**settings, "rho": list(found.rho), "sha256": found.sha256}
+    return found
 
 
 def coefficients_name(variant: str, role: Role) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from experiments.bench import Bench
 from experiments.drawings.made import Made, Search
+from experiments.learned import learned_coefficients
 from experiments.measurement import UNBIASED, Measurement, Result
 from experiments.registry import drawing, kind_of, measurement
 from experiments.samples import SampleMeasurement
@@ -130,7 +131,8 @@ def row_result(
         more |= {"protocol": protocol.name}
         if "learned" in row.intervention:
             acted = condition.settings.intervention
-            more |= {"rho": acted["rho"], "rho_max": max(acted["rho"]), "sha256": acted["sha256"]}
+            file = learned_coefficients(row.intervention["learned"], role, scale.checkpoints)
+            more |= {"rho": acted["rho"], "rho_max": max(acted["rho"]), "sha256": file.sha256}
     return RowResult(
         label=row.label,
         settings=row.settings(None if found is None else found.selected, **more),

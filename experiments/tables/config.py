@@ -47,8 +47,9 @@ class RowConfig:
     `measure` holds the `kind` of measurement (a key of `experiments.registry.KINDS`) and its settings;
     `sampler` and `intervention` hold a `name` and that group's own settings. An intervention setting equal to
     "tuned" is chosen on the selection seeds; several such settings get one value. `baseline` is the id of the
-    row this one is compared with. `facts` are settings that are only shown: what the role's model says by
-    itself. `metrics` are those of the table's metric columns that the row is measured in, all if empty.
+    row this one is compared with. `facts` are settings that change nothing in what is computed, for the
+    role's model has them by itself; columns, figures and rules find them beside the others. `metrics`
+    are those of the table's metric columns that the row is measured in, all if empty.
     """
 
     id: str

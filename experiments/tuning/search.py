@@ -1,7 +1,7 @@
 """The search: a spread start, then what the optimiser proposes, every point on the same selection seeds.
 
-On fixed seeds a metric is a smooth function of rho, so few points suffice. Fewer images do not: a first look
-at half of them was tried and moved the optimum (UniPC, 9 steps: 0.75 instead of 0.9, FID 7% too high).
+On fixed seeds a metric is a smooth function of rho, so few points suffice. Fewer images do not: on
+others the optimum may lie elsewhere (results/benchmarks/tuning_cpu.md, by selection seeds).
 """
 
 from __future__ import annotations

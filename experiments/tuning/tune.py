@@ -87,7 +87,6 @@ class Tuned:
 
     Attributes:
         chosen, untouched: the best point tried and rho = 1 on the report seeds.
-        gain: metric of the chosen minus that of the untouched, mean over paired seed blocks, 95% interval.
         nfe: measured network evaluations per image.
         records: ids of all run records behind it.
     """
@@ -96,9 +95,14 @@ class Tuned:
     search: Search
     chosen: Result
     untouched: Result
-    gain: Interval
     nfe: int
     records: tuple[str, ...]
+
+    @property
+    def gain(self) -> Interval:
+        """Metric of the chosen minus that of the untouched, mean over paired seed blocks, 95% interval."""
+        metric = self.task.metric
+        return paired_difference_interval(self.chosen.blocks[metric], self.untouched.blocks[metric])
 
     @property
     def helps(self) -> bool:
@@ -161,9 +165,8 @@ def tune(task: Task, bench: Bench) -> Tuned:
     chosen, untouched = bench.measure(
         [task.measurement(settings, task.report) for settings in (found.chosen.settings, UNTOUCHED)]
     )
-    gain = paired_difference_interval(chosen.blocks[task.metric], untouched.blocks[task.metric])
     counts = {result.nfe for result in objective.results.values()}
     if len(counts) != 1:
         raise SkiptuneError(f"the conditions took {sorted(counts)} network evaluations: they do not compare")
     records = (*objective.results, chosen.record, untouched.record)
-    return Tuned(task, found, chosen, untouched, gain, counts.pop(), records)
+    return Tuned(task, found, chosen, untouched, counts.pop(), records)

@@ -19,7 +19,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "rho_bottom": 1.0, "rho_top": 1.0, "reading": "inclusive", "bottom_first": True, "place": "input",
         "time_direction": None, "time_axis": "step", "sigma_low": None, "sigma_high": None,
     },
-    "skip_coefficients": {"rho": None, "sha256": None},
+    "skip_coefficients": {"rho": None},
     "freeu": {"b1": 1.0, "b2": 1.0, "s1": 1.0, "s2": 1.0, "variant": "constant", "by": "stage"},
 }  # fmt: skip
 
@@ -58,6 +58,17 @@ def complete_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
             complete[key] = as_float(key, complete[key])
         make_freeu(complete)
     return complete
+
+
+def is_neutral(complete: Mapping[str, Any]) -> bool:
+    """Whether an intervention with these complete settings leaves every network as it is, bit for bit."""
+    if complete["name"] == "skip_tuning":
+        return bool(complete["rho_bottom"] == complete["rho_top"] == 1)
+    if complete["name"] == "skip_coefficients":
+        return complete["rho"] is None or set(complete["rho"]) == {1}
+    if complete["name"] == "freeu":
+        return make_freeu(complete).factors == ((1, 1), (1, 1))
+    return True
 
 
 def as_float(name: str, value: Any) -> float | None:

@@ -43,21 +43,38 @@ def test_scaled_skips_are_those_of_skip_tuning_above_one_too(network):
 
 def test_coefficients_by_site_from_settings(network):
     denoiser, sites, x, sigma = network
+    untouched = denoiser(x, sigma)
     rho = [0.5 + 0.2 * i for i in range(len(sites))]
     with SkipTuning(tuple(rho)).attached_to(denoiser):
         expected = denoiser(x, sigma)
     settings = {"name": "skip_coefficients", "rho": rho}
     with attach_intervention(settings, denoiser, []):
         assert torch.equal(denoiser(x, sigma), expected)
-    with attach_intervention({"name": "skip_coefficients"}, denoiser, []):
-        assert torch.equal(denoiser(x, sigma), denoiser(x, sigma))
-    named = named_intervention({**settings, "sha256": "ab"})
-    assert named == {"name": "skip_coefficients", "rho": rho, "sha256": "ab"}
-    assert named_intervention({"name": "skip_coefficients"}) == {"name": "none"}
-    assert effect({"name": "skip_coefficients"}, [], []) is None
+    for neutral in (None, [1.0] * len(sites)):
+        with attach_intervention({"name": "skip_coefficients", "rho": neutral}, denoiser, []):
+            assert torch.equal(denoiser(x, sigma), untouched)
+    assert named_intervention(settings) == settings
     assert effect(settings, [], []) != effect({**settings, "rho": rho[::-1]}, [], [])
     # 1 and 1.0 name the same run.
     assert complete_settings({**settings, "rho": [1]}) == complete_settings({**settings, "rho": [1.0]})
+
+
+@pytest.mark.parametrize(
+    ("neutral", "acting"),
+    [
+        ({"name": "none"}, []),
+        ({"name": "skip_tuning", "place": "residual"}, [{"rho_bottom": 0.9}, {"rho_top": 0.9}]),
+        ({"name": "skip_coefficients"}, [{"rho": [1.0, 0.9]}, {"rho": [1.1, 1.0]}, {"rho": []}]),
+        ({"name": "skip_coefficients", "rho": [1, 1.0]}, []),
+        ({"name": "freeu", "by": "width"}, [{name: 0.9} for name in ("b1", "b2", "s1", "s2")]),
+    ],
+)
+def test_what_leaves_the_network_as_it_is_runs_as_without_intervention(neutral, acting):
+    assert named_intervention(neutral) == {"name": "none"} and effect(neutral, [], []) is None
+    for change in acting:
+        settings = {**neutral, **change}
+        assert named_intervention(settings) == complete_settings(settings)
+        assert effect(settings, [2.0, 1.0], [2.0]) is not None
 
 
 @pytest.mark.parametrize(

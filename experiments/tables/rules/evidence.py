@@ -44,6 +44,13 @@ def corrected(tests: int) -> float:
     return 1 - 0.05 / tests
 
 
+def widened(interval: Interval, tests: int, opposed: bool) -> str:
+    """What decides, to follow a 95% interval opposed to the claim: the one of `corrected` confidence."""
+    if not opposed or tests == 1:
+        return ""
+    return f" (widened for {tests} tests to {corrected(tests):.2%}: {span(interval)})"
+
+
 def span(interval: Interval) -> str:
     """A value with its interval, "0.533 [0.510, 0.557]"."""
     digits = 3 if abs(interval.value) >= 0.1 else 2 - math.floor(math.log10(abs(interval.value) or 1))

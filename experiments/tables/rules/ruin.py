@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from experiments.tables.config import ClaimConfig
 from experiments.tables.parsing import Section
 from experiments.tables.results import ClaimResult
-from experiments.tables.rules.evidence import Evidence, corrected, span, undecided
+from experiments.tables.rules.evidence import Evidence, corrected, span, undecided, widened
 from skiptune.errors import SkiptuneError
 from skiptune.evaluation.intervals import paired_ratio_interval
 
@@ -48,7 +48,8 @@ def ruined_beyond(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
         verdict = "supported"
     found = "; ".join(
         f"{row.label}: largest coefficient {value:.3f}, ratio {span(ratio)}"
-        for row, value, ratio in zip(rows, largest, ratios, strict=True)
+        + widened(deciding, len(rows), ratio.high < factor)
+        for row, value, ratio, deciding in zip(rows, largest, ratios, wide, strict=True)
     )
     least = min(ratios, key=lambda ratio: ratio.value)
     text = (

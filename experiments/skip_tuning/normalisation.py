@@ -21,9 +21,9 @@ from skiptune.interventions.block_paths import group_kinds, norm0_changes, outpu
 class NormalisationRun(NetworkRun):
     """Relative changes per image ``[N]``, means over the sites.
 
-    ``groups_decoder``, ``groups_skip``, ``groups_mixed``: of norm0's output in groups of that kind, 0 where the
-    network has none; ``block_input``, ``block_residual``, ``block_norm0_input``, ``block_norm0_output``: of
-    the block's output with Skip-Tuning at that place.
+    ``groups_decoder``, ``groups_skip``, ``groups_mixed``: of norm0's output in groups of that kind, 0 where
+    the network has none; ``block_input``, ``block_residual``, ``block_norm0_input``, ``block_norm0_output``:
+    of the block's output with Skip-Tuning at that place.
     """
 
     kind: ClassVar[str] = "normalisation"

@@ -24,6 +24,7 @@ from skiptune.training.autoencoder import AutoencoderTraining, train_and_save_au
 from skiptune.training.checkpoint import TrainingState, saved_steps
 from skiptune.training.classification import ClassifierTraining, train_and_save
 from skiptune.training.loop import OnCheckpoint, train
+from skiptune.training.objectives.inputs import inputs_of
 from skiptune.training.objectives.skip_coefficients import coefficients
 from skiptune.training.settings import DenoiserTraining
 
@@ -60,10 +61,10 @@ def train_denoiser(config: dict[str, Any], training: dict[str, Any]) -> None:
             raise SkiptuneError(f"there is no checkpoint at the snapshot of {images} images; choose another")
         if images > settings.images - settings.decay_images:
             raise SkiptuneError(f"the learning rate decays before the snapshot of {images} images")
-    started_at = commit()
+    started_at, inputs = commit(), inputs_of(settings.loss)
 
     def save(own: DenoiserTraining, state: TrainingState) -> None:
-        weights, record = {**state.weights, **state.average}, record_of(own, state, started_at)
+        weights, record = {**state.weights, **state.average}, record_of(own, inputs, state, started_at)
         path = save_desk_denoiser(own.name, own.denoiser, weights, record, export)
         print(f"wrote {path} and {path.with_suffix('.json')}")
 
@@ -71,29 +72,33 @@ def train_denoiser(config: dict[str, Any], training: dict[str, Any]) -> None:
         if images in names:
             save(dataclasses.replace(settings, name=names[images], images=images), state)
 
-    save(settings, run(config, settings, on_checkpoint))
+    save(settings, run(config, settings, inputs, on_checkpoint))
 
 
 def train_skip_coefficients(config: dict[str, Any], training: dict[str, Any]) -> None:
     """Learn the skip coefficients of the model, which is also the teacher, and export their average."""
     model, name = config["model"], training.pop("name")
     settings = DenoiserTraining(name=name, denoiser=model["denoiser"], dataset=model["dataset"], **training)
-    started_at = commit()
+    started_at, inputs = commit(), inputs_of(settings.loss)
     sha256 = resolve_model(model, Path(str(settings.loss.get("checkpoints", "checkpoints")))).sha256
-    state = run(config, settings)
+    state = run(config, settings, inputs)
     rho = coefficients(state.average["value"], settings.loss["bounded"]).cpu()
-    record = record_of(settings, state, started_at)
+    record = record_of(settings, inputs, state, started_at)
     path = save_coefficients(name, rho, sha256, record, Path(config["export"]))
     print(f"wrote {path}: {', '.join(f'{value:.3f}' for value in rho.tolist())}")
 
 
 def run(
-    config: dict[str, Any], settings: DenoiserTraining, on_checkpoint: OnCheckpoint | None = None
+    config: dict[str, Any],
+    settings: DenoiserTraining,
+    inputs: dict[str, str],
+    on_checkpoint: OnCheckpoint | None = None,
 ) -> TrainingState:
     """Train or continue with progress and tracker."""
-    identity = run_id(dataclasses.asdict(settings))
+    described = {**dataclasses.asdict(settings), **inputs}
+    identity = run_id(described)
     folder = Path(str(config["outputs"])) / "training" / f"{settings.name}-{identity[:8]}"
-    tracker = open_tracker(config["tracker"], identity, dataclasses.asdict(settings), folder)
+    tracker = open_tracker(config["tracker"], identity, described, folder)
     before = saved_steps(folder / "checkpoint.safetensors") * settings.batch
     total = settings.steps * settings.batch
     with Progress(total, label=f"train {settings.name}", initial=before) as progress:
@@ -108,11 +113,14 @@ def run(
     return state
 
 
-def record_of(settings: DenoiserTraining, state: TrainingState, started_at: str) -> dict[str, Any]:
-    """The training record that lies beside what is exported."""
+def record_of(
+    settings: DenoiserTraining, inputs: dict[str, str], state: TrainingState, started_at: str
+) -> dict[str, Any]:
+    """The training record that lies beside what is exported; ``inputs`` as of ``inputs_of``."""
     stride = max(1, len(state.curve) // 200)
     return {
         "settings": dataclasses.asdict(settings),
+        "inputs": inputs,
         "commit": started_at,
         "packages": package_versions(),
         "device": device_name(settings.device),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from types import ModuleType
@@ -13,12 +14,18 @@ import yaml
 from small_training import small
 
 from scripts import train
-from skiptune.checkpoints.desk import load_coefficients, load_desk_denoiser
+from skiptune.checkpoints.desk import (
+    DESK_FOLDER,
+    load_coefficients,
+    load_desk_denoiser,
+    save_desk_denoiser,
+)
 from skiptune.denoisers import build_denoiser
 from skiptune.errors import SkiptuneError
 from skiptune.evaluation.extractors import load_extractor
 from skiptune.training.autoencoder import AutoencoderTraining
 from skiptune.training.classification import ClassifierTraining
+from skiptune.training.objectives.inputs import inputs_of
 from skiptune.training.settings import DenoiserTraining
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -124,6 +131,60 @@ def test_snapshots_are_models_of_their_own(script: ModuleType, tmp_path: Path) -
     ):
         with pytest.raises(SkiptuneError, match=message):
             script.train_denoiser(config, {**common, "images": 48, **wrong})
+
+
+def test_weights_that_a_training_begins_with_are_part_of_its_name_and_record(
+    script: ModuleType, tmp_path: Path
+) -> None:
+    """Another teacher of the same name starts a run of its own, which does not return the old one."""
+    checkpoints = tmp_path / "checkpoints"
+    teacher = {"name": "old", "kind": "trained", "file": "old.safetensors", "denoiser": small(0.0).denoiser}
+    loss = {
+        "name": "feature_denoising", "teacher": teacher, "features": "digits_cnn",
+        "checkpoints": str(checkpoints),
+    }  # fmt: skip
+    config = {
+        "model": {"name": "tuned", "denoiser": teacher["denoiser"], "dataset": "digits"},
+        "tracker": NO_TRACKER,
+        "outputs": str(tmp_path / "outputs"),
+        "export": str(tmp_path / "desk"),
+    }
+    training = {"images": 8, "batch": 4, "workers": 1, "warmup_images": 0, "decay_images": 0, "loss": loss}
+    records, weights = [], []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        state = build_denoiser(teacher["denoiser"]).state_dict()
+        save_desk_denoiser("old", teacher["denoiser"], state, {}, checkpoints)
+        script.train_denoiser(config, training)
+        records.append(json.loads((tmp_path / "desk/tuned.json").read_text()))
+        weights.append((tmp_path / "desk/tuned.safetensors").read_bytes())
+        assert records[-1]["inputs"] == {
+            "teacher": load_desk_denoiser("old", checkpoints).sha256,
+            "features": load_extractor("digits_cnn").digest,
+        }
+    assert weights[0] != weights[1] and records[0]["settings"] == records[1]["settings"]
+    assert len(list((tmp_path / "outputs/training").iterdir())) == 2
+
+
+def test_weights_are_found_by_name_and_by_configuration(tmp_path: Path) -> None:
+    assert inputs_of({"name": "edm"}) == {}
+    digits = load_desk_denoiser("edm_digits_uncond").sha256
+    shipped = {"teacher": digits, "features": load_extractor("digits_vit").digest}
+    by_name = {"teacher": "edm_digits_uncond", "features": "digits_vit"}
+    by_configuration = {
+        "teacher": configuration("model", "edm_digits_uncond"),
+        "features": configuration("features", "digits_vit"),
+    }
+    assert inputs_of(by_name) == inputs_of(by_configuration) == shipped
+    file = (DESK_FOLDER / "autoencoder_glyphs.safetensors").read_bytes()
+    of_latents = {"name": "noise_prediction", "autoencoder": "autoencoder_glyphs"}
+    assert inputs_of(of_latents) == {"autoencoder": hashlib.sha256(file).hexdigest()}
+    for key in ("teacher", "autoencoder"):
+        with pytest.raises(SkiptuneError, match="no desk model 'nobody'"):
+            inputs_of({key: "nobody"})
+    elsewhere = {"teacher": configuration("model", "edm_imagenet64"), "checkpoints": str(tmp_path)}
+    with pytest.raises(SkiptuneError, match="cond-adm.pkl of model edm_imagenet64 is missing"):
+        inputs_of(elsewhere)
 
 
 def test_coefficients_are_exported_with_their_record(script: ModuleType, tmp_path: Path) -> None:

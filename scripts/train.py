@@ -76,11 +76,19 @@ def train_denoiser(config: dict[str, Any], training: dict[str, Any]) -> None:
 
 
 def train_skip_coefficients(config: dict[str, Any], training: dict[str, Any]) -> None:
-    """Learn the skip coefficients of the model, which is also the teacher, and export their average."""
+    """Learn the skip coefficients of the model, which is also the teacher, and export their average.
+
+    Raises:
+        SkiptuneError: the model is not the teacher.
+    """
     model, name = config["model"], training.pop("name")
     settings = DenoiserTraining(name=name, denoiser=model["denoiser"], dataset=model["dataset"], **training)
     started_at, inputs = commit(), inputs_of(settings.loss)
     sha256 = resolve_model(model, Path(str(settings.loss.get("checkpoints", "checkpoints")))).sha256
+    if sha256 != inputs["teacher"]:
+        teacher = settings.loss["teacher"]
+        right = teacher if isinstance(teacher, str) else teacher["name"]
+        raise SkiptuneError(f"{name} is learned on {right}, not on {model['name']}; give model={right}")
     state = run(config, settings, inputs)
     rho = coefficients(state.average["value"], settings.loss["bounded"]).cpu()
     record = record_of(settings, inputs, state, started_at)

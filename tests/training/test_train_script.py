@@ -36,6 +36,9 @@ def configuration(group: str, name: str) -> dict[str, Any]:
     return yaml.safe_load((ROOT / "configs" / group / f"{name}.yaml").read_text())
 
 
+NO_TRACKER = {"name": "none", "mode": "offline", "project": "", "group": ""}
+
+
 @pytest.fixture
 def script() -> ModuleType:
     return train
@@ -100,9 +103,6 @@ def test_denoiser_is_exported_with_its_record(script: ModuleType, tmp_path: Path
     (tmp_path / "desk/small.safetensors").unlink()
     script.train_denoiser(config, training)
     assert (tmp_path / "desk/small.safetensors").read_bytes() == weights
-
-
-NO_TRACKER = {"name": "none", "mode": "offline", "project": "", "group": ""}
 
 
 def test_snapshots_are_models_of_their_own(script: ModuleType, tmp_path: Path) -> None:
@@ -206,9 +206,23 @@ def test_coefficients_are_exported_with_their_record(script: ModuleType, tmp_pat
     assert all(0 < rho < 1 and rho != 0.9 for rho in found.rho)
     assert found.model_sha256 == load_desk_denoiser("edm_digits_uncond").sha256
     assert record["parameters"] == 6 and record["settings"]["loss"] == loss
+    assert record["inputs"]["teacher"] == found.model_sha256
     (tmp_path / "desk/rho_digits.safetensors").write_bytes(b"damaged")
     with pytest.raises(SkiptuneError, match="has not the sha256 of its record"):
         load_coefficients("rho_digits", tmp_path / "desk")
+
+
+def test_coefficients_are_of_the_model_that_they_are_learned_on(script: ModuleType, tmp_path: Path) -> None:
+    config = {"model": configuration("model", "edm_glyphs_hybrid_8k"), "tracker": NO_TRACKER}
+    config |= {"outputs": str(tmp_path / "outputs"), "export": str(tmp_path / "desk")}
+    training = configuration("training", "rho_free_glyphs")
+    assert training.pop("kind") == "skip_coefficients"
+    line = "rho_free_glyphs is learned on edm_glyphs, not on edm_glyphs_hybrid_8k; give model=edm_glyphs$"
+    for teacher in ("edm_glyphs", configuration("model", "edm_glyphs")):
+        loss = {**training["loss"], "teacher": teacher}
+        with pytest.raises(SkiptuneError, match=line):
+            script.train_skip_coefficients(config, {**training, "loss": loss})
+    assert not list(tmp_path.iterdir())
 
 
 def test_classifiers_are_trained_by_name(

@@ -10,6 +10,7 @@ if os.path.realpath(sys.path[0]) == here:  # else scripts/inspect.py would hide 
     sys.path[0] = os.path.dirname(here)
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from scripts.common import command, open_tracker
 from skiptune.checkpoints.desk import save_coefficients, save_desk_denoiser
 from skiptune.checkpoints.models import resolve_model
 from skiptune.errors import SkiptuneError
+from skiptune.runtime.files import read_json
 from skiptune.runtime.progress import Progress
 from skiptune.runtime.provenance import commit, device_name, package_versions
 from skiptune.runtime.store import run_id
@@ -49,7 +51,8 @@ def train_denoiser(config: dict[str, Any], training: dict[str, Any]) -> None:
     of its own: what the run gives that ends there.
 
     Raises:
-        SkiptuneError: a snapshot where there is no checkpoint, or in the decay of the learning rate.
+        SkiptuneError: a snapshot where there is no checkpoint, in the decay of the learning rate, or that an
+            earlier call went past without exporting it to the same folder.
     """
     model, export = config["model"], Path(config["export"])
     names = {each["images"]: each["name"] for each in training.pop("snapshots", [])}
@@ -63,16 +66,41 @@ def train_denoiser(config: dict[str, Any], training: dict[str, Any]) -> None:
             raise SkiptuneError(f"the learning rate decays before the snapshot of {images} images")
     started_at, inputs = commit(), inputs_of(settings.loss)
 
+    snapshots = {
+        images: dataclasses.replace(settings, name=name, images=images) for images, name in names.items()
+    }
+    check_passed_snapshots(snapshots, inputs, folder_of(config, settings, inputs), export)
+
     def save(own: DenoiserTraining, state: TrainingState) -> None:
         weights, record = {**state.weights, **state.average}, record_of(own, inputs, state, started_at)
         path = save_desk_denoiser(own.name, own.denoiser, weights, record, export)
         print(f"wrote {path} and {path.with_suffix('.json')}")
 
     def on_checkpoint(images: int, state: TrainingState) -> None:
-        if images in names:
-            save(dataclasses.replace(settings, name=names[images], images=images), state)
+        if images in snapshots:
+            save(snapshots[images], state)
 
     save(settings, run(config, settings, inputs, on_checkpoint))
+
+
+def check_passed_snapshots(
+    snapshots: Mapping[int, DenoiserTraining], inputs: dict[str, str], folder: Path, export: Path
+) -> None:
+    """Refuse to go on behind a snapshot, ``images: its settings``, that is not in ``export``.
+
+    Raises:
+        SkiptuneError: there is no such file, or it is of another training.
+    """
+    for images, own in snapshots.items():
+        if images > saved_steps(folder / "checkpoint.safetensors") * own.batch:
+            continue
+        weights, record = export / f"{own.name}.safetensors", export / f"{own.name}.json"
+        found = read_json(record) if weights.is_file() and record.is_file() else {}
+        if (found.get("settings"), found.get("inputs")) != (dataclasses.asdict(own), inputs):
+            raise SkiptuneError(
+                f"{folder} is past the snapshot of {images} images, and {weights} is not what it left: "
+                "export to where that is, or delete the folder to train anew"
+            )
 
 
 def train_skip_coefficients(config: dict[str, Any], training: dict[str, Any]) -> None:
@@ -103,10 +131,8 @@ def run(
     on_checkpoint: OnCheckpoint | None = None,
 ) -> TrainingState:
     """Train or continue with progress and tracker."""
-    described = {**dataclasses.asdict(settings), **inputs}
-    identity = run_id(described)
-    folder = Path(str(config["outputs"])) / "training" / f"{settings.name}-{identity[:8]}"
-    tracker = open_tracker(config["tracker"], identity, described, folder)
+    described, folder = {**dataclasses.asdict(settings), **inputs}, folder_of(config, settings, inputs)
+    tracker = open_tracker(config["tracker"], run_id(described), described, folder)
     before = saved_steps(folder / "checkpoint.safetensors") * settings.batch
     total = settings.steps * settings.batch
     with Progress(total, label=f"train {settings.name}", initial=before) as progress:
@@ -119,6 +145,12 @@ def run(
     tracker.summary({"seconds": state.seconds, "loss": state.curve[-1]["loss"]})
     tracker.finish()
     return state
+
+
+def folder_of(config: dict[str, Any], settings: DenoiserTraining, inputs: dict[str, str]) -> Path:
+    """Where a training has its checkpoint: named by all that determines it."""
+    identity = run_id({**dataclasses.asdict(settings), **inputs})
+    return Path(str(config["outputs"])) / "training" / f"{settings.name}-{identity[:8]}"
 
 
 def record_of(

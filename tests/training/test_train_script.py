@@ -133,6 +133,47 @@ def test_snapshots_are_models_of_their_own(script: ModuleType, tmp_path: Path) -
             script.train_denoiser(config, {**common, "images": 48, **wrong})
 
 
+def test_a_snapshot_that_was_passed_is_never_missed_in_silence(script: ModuleType, tmp_path: Path) -> None:
+    """A run resumed with other snapshots, or to another folder, says what is no longer to be had."""
+    config = {
+        "model": {"name": "long", "denoiser": small().denoiser, "dataset": "digits"},
+        "tracker": NO_TRACKER,
+        "outputs": str(tmp_path / "outputs"),
+        "export": str(tmp_path / "desk"),
+    }
+    short, shorter = ({"images": images, "name": f"after_{images}"} for images in (32, 16))
+    training = {
+        "log_every": 2,
+        "checkpoint_every": 4,
+        "batch": 4,
+        "workers": 1,
+        "decay_images": 0,
+        "images": 48,
+    }
+
+    def train(export: str = "desk", *snapshots: dict[str, Any]) -> None:
+        script.train_denoiser(
+            {**config, "export": str(tmp_path / export)}, {**training, "snapshots": list(snapshots)}
+        )
+
+    train("desk", short)
+    train("desk", short)  # nothing to compute, nothing missing
+    for export, snapshots, name in (
+        ("desk", (short, shorter), "desk/after_16"),
+        ("other", (short,), "other/after_32"),
+        ("desk", ({**shorter, "name": "after_32"},), "desk/after_32"),  # that is of other images
+    ):
+        line = f"past the snapshot of .. images, and .*{name}.safetensors is not what it left: export"
+        with pytest.raises(SkiptuneError, match=line) as caught:
+            train(export, *snapshots)
+        assert "\n" not in str(caught.value)
+    assert not (tmp_path / "other").exists()
+    (folder,) = (tmp_path / "outputs/training").iterdir()
+    (folder / "checkpoint.safetensors").unlink()  # from the beginning they are all on the way
+    train("other", short, shorter)
+    assert {path.stem for path in (tmp_path / "other").glob("*.json")} == {"after_16", "after_32", "long"}
+
+
 def test_weights_that_a_training_begins_with_are_part_of_its_name_and_record(
     script: ModuleType, tmp_path: Path
 ) -> None:

@@ -33,7 +33,11 @@ TRAININGS = sorted(path.stem for path in (ROOT / "configs/training").glob("*.yam
 
 
 def configuration(group: str, name: str) -> dict[str, Any]:
-    return yaml.safe_load((ROOT / "configs" / group / f"{name}.yaml").read_text())
+    values = yaml.safe_load((ROOT / "configs" / group / f"{name}.yaml").read_text())
+    if group == "model":  # which may begin as another
+        *bases, _ = values.pop("defaults", ["_self_"])
+        values = {key: value for base in bases for key, value in configuration(group, base).items()} | values
+    return values
 
 
 NO_TRACKER = {"name": "none", "mode": "offline", "project": "", "group": ""}

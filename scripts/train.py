@@ -10,6 +10,7 @@ if os.path.realpath(sys.path[0]) == here:  # else scripts/inspect.py would hide 
     sys.path[0] = os.path.dirname(here)
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from scripts.common import command, open_tracker
 from skiptune.checkpoints.desk import save_coefficients, save_desk_denoiser
 from skiptune.checkpoints.models import resolve_model
 from skiptune.errors import SkiptuneError
+from skiptune.runtime.files import read_json
 from skiptune.runtime.progress import Progress
 from skiptune.runtime.provenance import commit, device_name, package_versions
 from skiptune.runtime.store import run_id
@@ -24,6 +26,7 @@ from skiptune.training.autoencoder import AutoencoderTraining, train_and_save_au
 from skiptune.training.checkpoint import TrainingState, saved_steps
 from skiptune.training.classification import ClassifierTraining, train_and_save
 from skiptune.training.loop import OnCheckpoint, train
+from skiptune.training.objectives.inputs import inputs_of
 from skiptune.training.objectives.skip_coefficients import coefficients
 from skiptune.training.settings import DenoiserTraining
 
@@ -48,7 +51,8 @@ def train_denoiser(config: dict[str, Any], training: dict[str, Any]) -> None:
     of its own: what the run gives that ends there.
 
     Raises:
-        SkiptuneError: a snapshot where there is no checkpoint, or in the decay of the learning rate.
+        SkiptuneError: a snapshot where there is no checkpoint, in the decay of the learning rate, or that an
+            earlier call went past without exporting it to the same folder.
     """
     model, export = config["model"], Path(config["export"])
     names = {each["images"]: each["name"] for each in training.pop("snapshots", [])}
@@ -60,40 +64,75 @@ def train_denoiser(config: dict[str, Any], training: dict[str, Any]) -> None:
             raise SkiptuneError(f"there is no checkpoint at the snapshot of {images} images; choose another")
         if images > settings.images - settings.decay_images:
             raise SkiptuneError(f"the learning rate decays before the snapshot of {images} images")
-    started_at = commit()
+    started_at, inputs = commit(), inputs_of(settings.loss)
+
+    snapshots = {
+        images: dataclasses.replace(settings, name=name, images=images) for images, name in names.items()
+    }
+    check_passed_snapshots(snapshots, inputs, folder_of(config, settings, inputs), export)
 
     def save(own: DenoiserTraining, state: TrainingState) -> None:
-        weights, record = {**state.weights, **state.average}, record_of(own, state, started_at)
+        weights, record = {**state.weights, **state.average}, record_of(own, inputs, state, started_at)
         path = save_desk_denoiser(own.name, own.denoiser, weights, record, export)
         print(f"wrote {path} and {path.with_suffix('.json')}")
 
     def on_checkpoint(images: int, state: TrainingState) -> None:
-        if images in names:
-            save(dataclasses.replace(settings, name=names[images], images=images), state)
+        if images in snapshots:
+            save(snapshots[images], state)
 
-    save(settings, run(config, settings, on_checkpoint))
+    save(settings, run(config, settings, inputs, on_checkpoint))
+
+
+def check_passed_snapshots(
+    snapshots: Mapping[int, DenoiserTraining], inputs: dict[str, str], folder: Path, export: Path
+) -> None:
+    """Refuse to go on behind a snapshot, ``images: its settings``, that is not in ``export``.
+
+    Raises:
+        SkiptuneError: there is no such file, or it is of another training.
+    """
+    for images, own in snapshots.items():
+        if images > saved_steps(folder / "checkpoint.safetensors") * own.batch:
+            continue
+        weights, record = export / f"{own.name}.safetensors", export / f"{own.name}.json"
+        found = read_json(record) if weights.is_file() and record.is_file() else {}
+        if (found.get("settings"), found.get("inputs")) != (dataclasses.asdict(own), inputs):
+            raise SkiptuneError(
+                f"{folder} is past the snapshot of {images} images, and {weights} is not what it left: "
+                "export to where that is, or delete the folder to train anew"
+            )
 
 
 def train_skip_coefficients(config: dict[str, Any], training: dict[str, Any]) -> None:
-    """Learn the skip coefficients of the model, which is also the teacher, and export their average."""
+    """Learn the skip coefficients of the model, which is also the teacher, and export their average.
+
+    Raises:
+        SkiptuneError: the model is not the teacher.
+    """
     model, name = config["model"], training.pop("name")
     settings = DenoiserTraining(name=name, denoiser=model["denoiser"], dataset=model["dataset"], **training)
-    started_at = commit()
+    started_at, inputs = commit(), inputs_of(settings.loss)
     sha256 = resolve_model(model, Path(str(settings.loss.get("checkpoints", "checkpoints")))).sha256
-    state = run(config, settings)
+    if sha256 != inputs["teacher"]:
+        teacher = settings.loss["teacher"]
+        right = teacher if isinstance(teacher, str) else teacher["name"]
+        raise SkiptuneError(f"{name} is learned on {right}, not on {model['name']}; give model={right}")
+    state = run(config, settings, inputs)
     rho = coefficients(state.average["value"], settings.loss["bounded"]).cpu()
-    record = record_of(settings, state, started_at)
+    record = record_of(settings, inputs, state, started_at)
     path = save_coefficients(name, rho, sha256, record, Path(config["export"]))
     print(f"wrote {path}: {', '.join(f'{value:.3f}' for value in rho.tolist())}")
 
 
 def run(
-    config: dict[str, Any], settings: DenoiserTraining, on_checkpoint: OnCheckpoint | None = None
+    config: dict[str, Any],
+    settings: DenoiserTraining,
+    inputs: dict[str, str],
+    on_checkpoint: OnCheckpoint | None = None,
 ) -> TrainingState:
     """Train or continue with progress and tracker."""
-    identity = run_id(dataclasses.asdict(settings))
-    folder = Path(str(config["outputs"])) / "training" / f"{settings.name}-{identity[:8]}"
-    tracker = open_tracker(config["tracker"], identity, dataclasses.asdict(settings), folder)
+    described, folder = {**dataclasses.asdict(settings), **inputs}, folder_of(config, settings, inputs)
+    tracker = open_tracker(config["tracker"], run_id(described), described, folder)
     before = saved_steps(folder / "checkpoint.safetensors") * settings.batch
     total = settings.steps * settings.batch
     with Progress(total, label=f"train {settings.name}", initial=before) as progress:
@@ -108,11 +147,20 @@ def run(
     return state
 
 
-def record_of(settings: DenoiserTraining, state: TrainingState, started_at: str) -> dict[str, Any]:
-    """The training record that lies beside what is exported."""
+def folder_of(config: dict[str, Any], settings: DenoiserTraining, inputs: dict[str, str]) -> Path:
+    """Where a training has its checkpoint: named by all that determines it."""
+    identity = run_id({**dataclasses.asdict(settings), **inputs})
+    return Path(str(config["outputs"])) / "training" / f"{settings.name}-{identity[:8]}"
+
+
+def record_of(
+    settings: DenoiserTraining, inputs: dict[str, str], state: TrainingState, started_at: str
+) -> dict[str, Any]:
+    """The training record that lies beside what is exported; ``inputs`` as of ``inputs_of``."""
     stride = max(1, len(state.curve) // 200)
     return {
         "settings": dataclasses.asdict(settings),
+        "inputs": inputs,
         "commit": started_at,
         "packages": package_versions(),
         "device": device_name(settings.device),

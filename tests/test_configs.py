@@ -21,6 +21,13 @@ def read(path):
     return yaml.safe_load((CONFIGS / path).read_text())
 
 
+def model_of(name):
+    """The configuration of a model, which may begin as that of another."""
+    values = read(f"model/{name}.yaml")
+    bases = [base for base in values.pop("defaults", []) if base != "_self_"]
+    return {key: value for each in (*map(model_of, bases), values) for key, value in each.items()}
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(CONFIGS)))
 def test_every_config_says_what_it_is_expects_needs_and_how_to_run_it(path):
     lines = path.read_text().splitlines()
@@ -54,7 +61,7 @@ def training_of(name):
 
 @pytest.mark.parametrize("name", ["rho_free_glyphs", "rho_sigmoid_glyphs"])
 def test_shipped_coefficients_were_learned_as_the_config_says(name):
-    model, training = read("model/edm_glyphs.yaml"), read(f"training/{name}.yaml")
+    model, training = model_of("edm_glyphs"), read(f"training/{name}.yaml")
     assert training.pop("kind") == "skip_coefficients" and training.pop("name") == name
     record = json.loads((DESK_FOLDER / f"{name}.json").read_text())
     described = {"name": name, "denoiser": model["denoiser"], "dataset": model["dataset"], **training}
@@ -66,7 +73,7 @@ def test_shipped_coefficients_were_learned_as_the_config_says(name):
 @pytest.mark.parametrize("name", DENOISERS)
 def test_a_shipped_denoiser_was_trained_as_the_config_says(name):
     record = json.loads((DESK_FOLDER / f"{name}.json").read_text())["settings"]
-    model, training = read(f"model/{name}.yaml"), training_of(name)
+    model, training = model_of(name), training_of(name)
     assert training.pop("kind") == "denoiser"
     record["loss"].setdefault("name", "edm")  # records from before losses had names
     assert record == {"name": name, "denoiser": model["denoiser"], "dataset": model["dataset"], **training}

@@ -79,6 +79,21 @@ def load_desk_autoencoder(name: str, folder: Path = DESK_FOLDER) -> Autoencoder:
     return _load(name, "autoencoder", build_autoencoder, folder)[0]
 
 
+def desk_digest(name: str, folder: Path = DESK_FOLDER) -> str:
+    """The sha256 of a file of any of these kinds, checked against its record.
+
+    Raises:
+        SkiptuneError: file or record is missing, or they do not belong together.
+    """
+    path, record = folder / f"{name}.safetensors", folder / f"{name}.json"
+    if not (path.is_file() and record.is_file()):
+        raise SkiptuneError(f"no desk model {name!r} in {folder}: expected {path.name} and {record.name}")
+    sha256 = file_digest(path)
+    if sha256 != read_json(record).get("sha256"):
+        raise SkiptuneError(f"{path} has not the sha256 of its record {record.name}; restore both together")
+    return sha256
+
+
 class _Coefficients(nn.Module):
     rho: Tensor
 
@@ -141,12 +156,7 @@ def _save(
 def _load(
     name: str, kind: str, build: Callable[[dict[str, Any]], Network], folder: Path
 ) -> tuple[Network, str, dict[str, Any]]:
-    path, record = folder / f"{name}.safetensors", folder / f"{name}.json"
-    if not (path.is_file() and record.is_file()):
-        raise SkiptuneError(f"no desk model {name!r} in {folder}: expected {path.name} and {record.name}")
-    sha256 = file_digest(path)
-    if sha256 != read_json(record).get("sha256"):
-        raise SkiptuneError(f"{path} has not the sha256 of its record {record.name}; restore both together")
+    path, sha256 = folder / f"{name}.safetensors", desk_digest(name, folder)
     try:
         with safe_open(path, "pt") as file:
             description = json.loads(file.metadata()[kind])

@@ -11,7 +11,7 @@ from skiptune.training.objectives import check_objective
 
 @dataclass(frozen=True)
 class DenoiserTraining:
-    """Everything that determines a training run.
+    """Everything that determines a training run, except the weights that its loss names (``inputs_of``).
 
     Attributes:
         denoiser: ``{"class": "EDMPrecond", "kwargs": {...}}``.

@@ -53,9 +53,12 @@ def test_needs_name_what_is_to_be_trained_first(
     table = parse_table(composed("table=skip_tuning/11")["table"], "table")
     files = needs_of(table, scales["paper"]).files
     for name in ("rho_free_imagenet64", "rho_sigmoid_imagenet64"):
-        assert f"training={name} export=checkpoints" in files[f"{name}.safetensors"]
+        need = files[f"{name}.safetensors"]
+        assert need.made_here and f"training={name} export=checkpoints" in need.origin
     assert not needs_of(table, scales["desk"]).files
     table = parse_table(composed("table=skip_tuning/12")["table"], "table")
     files = needs_of(table, scales["paper"]).files
     for images in (4, 10, 30, 60):
-        assert "train it with" in files[f"edm_imagenet64_hybrid_{images}m.safetensors"]
+        need = files[f"edm_imagenet64_hybrid_{images}m.safetensors"]
+        assert need.made_here and "train it with" in need.origin
+    assert [need.made_here for need in files.values()].count(True) == 4

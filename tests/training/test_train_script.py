@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from types import ModuleType
@@ -13,12 +14,18 @@ import yaml
 from small_training import small
 
 from scripts import train
-from skiptune.checkpoints.desk import load_coefficients, load_desk_denoiser
+from skiptune.checkpoints.desk import (
+    DESK_FOLDER,
+    load_coefficients,
+    load_desk_denoiser,
+    save_desk_denoiser,
+)
 from skiptune.denoisers import build_denoiser
 from skiptune.errors import SkiptuneError
 from skiptune.evaluation.extractors import load_extractor
 from skiptune.training.autoencoder import AutoencoderTraining
 from skiptune.training.classification import ClassifierTraining
+from skiptune.training.objectives.inputs import inputs_of
 from skiptune.training.settings import DenoiserTraining
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,7 +33,14 @@ TRAININGS = sorted(path.stem for path in (ROOT / "configs/training").glob("*.yam
 
 
 def configuration(group: str, name: str) -> dict[str, Any]:
-    return yaml.safe_load((ROOT / "configs" / group / f"{name}.yaml").read_text())
+    values = yaml.safe_load((ROOT / "configs" / group / f"{name}.yaml").read_text())
+    if group == "model":  # which may begin as another
+        *bases, _ = values.pop("defaults", ["_self_"])
+        values = {key: value for base in bases for key, value in configuration(group, base).items()} | values
+    return values
+
+
+NO_TRACKER = {"name": "none", "mode": "offline", "project": "", "group": ""}
 
 
 @pytest.fixture
@@ -95,9 +109,6 @@ def test_denoiser_is_exported_with_its_record(script: ModuleType, tmp_path: Path
     assert (tmp_path / "desk/small.safetensors").read_bytes() == weights
 
 
-NO_TRACKER = {"name": "none", "mode": "offline", "project": "", "group": ""}
-
-
 def test_snapshots_are_models_of_their_own(script: ModuleType, tmp_path: Path) -> None:
     settings = small()
     common = {"log_every": 2, "checkpoint_every": 4, "batch": 4, "workers": 1, "decay_images": 0}
@@ -126,6 +137,101 @@ def test_snapshots_are_models_of_their_own(script: ModuleType, tmp_path: Path) -
             script.train_denoiser(config, {**common, "images": 48, **wrong})
 
 
+def test_a_snapshot_that_was_passed_is_never_missed_in_silence(script: ModuleType, tmp_path: Path) -> None:
+    """A run resumed with other snapshots, or to another folder, says what is no longer to be had."""
+    config = {
+        "model": {"name": "long", "denoiser": small().denoiser, "dataset": "digits"},
+        "tracker": NO_TRACKER,
+        "outputs": str(tmp_path / "outputs"),
+        "export": str(tmp_path / "desk"),
+    }
+    short, shorter = ({"images": images, "name": f"after_{images}"} for images in (32, 16))
+    training = {
+        "log_every": 2,
+        "checkpoint_every": 4,
+        "batch": 4,
+        "workers": 1,
+        "decay_images": 0,
+        "images": 48,
+    }
+
+    def train(export: str = "desk", *snapshots: dict[str, Any]) -> None:
+        script.train_denoiser(
+            {**config, "export": str(tmp_path / export)}, {**training, "snapshots": list(snapshots)}
+        )
+
+    train("desk", short)
+    train("desk", short)  # nothing to compute, nothing missing
+    for export, snapshots, name in (
+        ("desk", (short, shorter), "desk/after_16"),
+        ("other", (short,), "other/after_32"),
+        ("desk", ({**shorter, "name": "after_32"},), "desk/after_32"),  # that is of other images
+    ):
+        line = f"past the snapshot of .. images, and .*{name}.safetensors is not what it left: export"
+        with pytest.raises(SkiptuneError, match=line) as caught:
+            train(export, *snapshots)
+        assert "\n" not in str(caught.value)
+    assert not (tmp_path / "other").exists()
+    (folder,) = (tmp_path / "outputs/training").iterdir()
+    (folder / "checkpoint.safetensors").unlink()  # from the beginning they are all on the way
+    train("other", short, shorter)
+    assert {path.stem for path in (tmp_path / "other").glob("*.json")} == {"after_16", "after_32", "long"}
+
+
+def test_weights_that_a_training_begins_with_are_part_of_its_name_and_record(
+    script: ModuleType, tmp_path: Path
+) -> None:
+    """Another teacher of the same name starts a run of its own, which does not return the old one."""
+    checkpoints = tmp_path / "checkpoints"
+    teacher = {"name": "old", "kind": "trained", "file": "old.safetensors", "denoiser": small(0.0).denoiser}
+    loss = {
+        "name": "feature_denoising", "teacher": teacher, "features": "digits_cnn",
+        "checkpoints": str(checkpoints),
+    }  # fmt: skip
+    config = {
+        "model": {"name": "tuned", "denoiser": teacher["denoiser"], "dataset": "digits"},
+        "tracker": NO_TRACKER,
+        "outputs": str(tmp_path / "outputs"),
+        "export": str(tmp_path / "desk"),
+    }
+    training = {"images": 8, "batch": 4, "workers": 1, "warmup_images": 0, "decay_images": 0, "loss": loss}
+    records, weights = [], []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        state = build_denoiser(teacher["denoiser"]).state_dict()
+        save_desk_denoiser("old", teacher["denoiser"], state, {}, checkpoints)
+        script.train_denoiser(config, training)
+        records.append(json.loads((tmp_path / "desk/tuned.json").read_text()))
+        weights.append((tmp_path / "desk/tuned.safetensors").read_bytes())
+        assert records[-1]["inputs"] == {
+            "teacher": load_desk_denoiser("old", checkpoints).sha256,
+            "features": load_extractor("digits_cnn").digest,
+        }
+    assert weights[0] != weights[1] and records[0]["settings"] == records[1]["settings"]
+    assert len(list((tmp_path / "outputs/training").iterdir())) == 2
+
+
+def test_weights_are_found_by_name_and_by_configuration(tmp_path: Path) -> None:
+    assert inputs_of({"name": "edm"}) == {}
+    digits = load_desk_denoiser("edm_digits_uncond").sha256
+    shipped = {"teacher": digits, "features": load_extractor("digits_vit").digest}
+    by_name = {"teacher": "edm_digits_uncond", "features": "digits_vit"}
+    by_configuration = {
+        "teacher": configuration("model", "edm_digits_uncond"),
+        "features": configuration("features", "digits_vit"),
+    }
+    assert inputs_of(by_name) == inputs_of(by_configuration) == shipped
+    file = (DESK_FOLDER / "autoencoder_glyphs.safetensors").read_bytes()
+    of_latents = {"name": "noise_prediction", "autoencoder": "autoencoder_glyphs"}
+    assert inputs_of(of_latents) == {"autoencoder": hashlib.sha256(file).hexdigest()}
+    for key in ("teacher", "autoencoder"):
+        with pytest.raises(SkiptuneError, match="no desk model 'nobody'"):
+            inputs_of({key: "nobody"})
+    elsewhere = {"teacher": configuration("model", "edm_imagenet64"), "checkpoints": str(tmp_path)}
+    with pytest.raises(SkiptuneError, match="cond-adm.pkl of model edm_imagenet64 is missing"):
+        inputs_of(elsewhere)
+
+
 def test_coefficients_are_exported_with_their_record(script: ModuleType, tmp_path: Path) -> None:
     config = {
         "model": configuration("model", "edm_digits_uncond"),
@@ -145,9 +251,23 @@ def test_coefficients_are_exported_with_their_record(script: ModuleType, tmp_pat
     assert all(0 < rho < 1 and rho != 0.9 for rho in found.rho)
     assert found.model_sha256 == load_desk_denoiser("edm_digits_uncond").sha256
     assert record["parameters"] == 6 and record["settings"]["loss"] == loss
+    assert record["inputs"]["teacher"] == found.model_sha256
     (tmp_path / "desk/rho_digits.safetensors").write_bytes(b"damaged")
     with pytest.raises(SkiptuneError, match="has not the sha256 of its record"):
         load_coefficients("rho_digits", tmp_path / "desk")
+
+
+def test_coefficients_are_of_the_model_that_they_are_learned_on(script: ModuleType, tmp_path: Path) -> None:
+    config = {"model": configuration("model", "edm_glyphs_hybrid_8k"), "tracker": NO_TRACKER}
+    config |= {"outputs": str(tmp_path / "outputs"), "export": str(tmp_path / "desk")}
+    training = configuration("training", "rho_free_glyphs")
+    assert training.pop("kind") == "skip_coefficients"
+    line = "rho_free_glyphs is learned on edm_glyphs, not on edm_glyphs_hybrid_8k; give model=edm_glyphs$"
+    for teacher in ("edm_glyphs", configuration("model", "edm_glyphs")):
+        loss = {**training["loss"], "teacher": teacher}
+        with pytest.raises(SkiptuneError, match=line):
+            script.train_skip_coefficients(config, {**training, "loss": loss})
+    assert not list(tmp_path.iterdir())
 
 
 def test_classifiers_are_trained_by_name(

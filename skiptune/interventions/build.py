@@ -10,8 +10,10 @@ from torch import nn
 
 from skiptune.errors import SkiptuneError
 from skiptune.interventions.coefficients import AXES, TimeSchedule, Window
+from skiptune.interventions.epsilon_scaling import EpsilonScaling
 from skiptune.interventions.freeu import FreeU
 from skiptune.interventions.skip_tuning import SkipTuning
+from skiptune.skip_step import SkipStep
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "none": {},
@@ -20,6 +22,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "time_direction": None, "time_axis": "step", "sigma_low": None, "sigma_high": None,
     },
     "freeu": {"b1": 1.0, "b2": 1.0, "s1": 1.0, "s2": 1.0, "variant": "constant", "by": "stage"},
+    "epsilon_scaling": {
+        "scale": 1.0, "skip": None, "tau": 0.99, "weights": "eq13", "alpha": "per_step", "early": "truncate",
+        "factor": "eq12",
+    },
 }  # fmt: skip
 
 
@@ -51,7 +57,20 @@ def complete_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
         for key in ("b1", "b2", "s1", "s2"):
             complete[key] = as_float(key, complete[key])
         make_freeu(complete)
+    if name == "epsilon_scaling":
+        for key in ("scale", "tau"):
+            complete[key] = as_float(key, complete[key])
+        make_epsilon_scaling(complete)
     return complete
+
+
+def is_neutral(complete: Mapping[str, Any]) -> bool:
+    """Whether complete settings leave every network as it is, bit for bit."""
+    if complete["name"] == "skip_tuning":
+        return bool(complete["rho_bottom"] == complete["rho_top"] == 1)
+    if complete["name"] == "epsilon_scaling":
+        return make_epsilon_scaling(complete).neutral
+    return bool(complete["name"] == "none")
 
 
 def as_float(name: str, value: Any) -> float | None:
@@ -64,6 +83,14 @@ def as_float(name: str, value: Any) -> float | None:
 def make_freeu(settings: Mapping[str, Any]) -> FreeU:
     """FreeU from complete settings."""
     return FreeU(**{key: settings[key] for key in SETTINGS["freeu"]})
+
+
+def make_epsilon_scaling(settings: Mapping[str, Any]) -> EpsilonScaling:
+    """Epsilon scaling from complete settings; the reading is checked also where no skip makes use of it."""
+    reading = {key: settings[key] for key in ("tau", "weights", "alpha", "early", "factor")}
+    skip = settings["skip"]
+    skip_step = SkipStep(1 if skip is None else skip, **reading)
+    return EpsilonScaling(settings["scale"], None if skip is None else skip_step)
 
 
 def make_skip_tuning(settings: Mapping[str, Any], levels: Sequence[float]) -> SkipTuning:
@@ -97,4 +124,6 @@ def attach_intervention(
         return contextlib.nullcontext()
     if settings["name"] == "freeu":
         return make_freeu(settings).attached_to(denoiser)
+    if settings["name"] == "epsilon_scaling":
+        return make_epsilon_scaling(settings).attached_to(denoiser)
     return make_skip_tuning(settings, levels).attached_to(denoiser)

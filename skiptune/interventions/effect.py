@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from skiptune.interventions.build import complete_settings, make_skip_tuning
+from skiptune.interventions.build import complete_settings, is_neutral, make_skip_tuning
 
 _TIME = ("time_direction", "time_axis", "sigma_low", "sigma_high")
 
@@ -22,12 +22,10 @@ def effect(settings: Mapping[str, Any], levels: Sequence[float], sigmas: Sequenc
         sigmas: where the network is called.
     """
     complete = complete_settings(settings)
-    if complete["name"] == "none":
+    if is_neutral(complete):
         return None
     if complete["name"] != "skip_tuning":
         return json.dumps(complete, sort_keys=True)
-    if complete["rho_bottom"] == complete["rho_top"] == 1:
-        return None
     weights = torch.ones(len(sigmas), dtype=torch.float64)
     for schedule in make_skip_tuning(complete, levels).schedules:
         weights = weights * schedule.weight(torch.tensor(sigmas, dtype=torch.float64))

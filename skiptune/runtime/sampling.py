@@ -18,7 +18,7 @@ from skiptune.denoisers.latent import LatentDenoiser
 from skiptune.errors import SkiptuneError
 from skiptune.evaluation.extractors import ExtractorRef, FeatureExtractor
 from skiptune.evaluation.features import FeatureSet
-from skiptune.interventions.build import complete_settings
+from skiptune.interventions.build import complete_settings, is_neutral
 from skiptune.runtime.provenance import device as usable_device
 from skiptune.runtime.seed_chunks import CHUNK, NUMERICS, read_chunks
 from skiptune.runtime.store import Run
@@ -108,10 +108,9 @@ def of_kind(name: str, value: Any, default: Any) -> Any:
 
 
 def named_intervention(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Complete settings; Skip-Tuning with rho = 1 changes no bit, so it is the run without intervention."""
+    """Complete settings; one that changes no bit (Skip-Tuning with rho = 1) is the run without."""
     complete = complete_settings(settings)
-    neutral = complete["name"] == "skip_tuning" and complete["rho_bottom"] == complete["rho_top"] == 1
-    return {"name": "none"} if neutral else complete
+    return {"name": "none"} if is_neutral(complete) else complete
 
 
 def compute_chunks(

@@ -15,6 +15,7 @@ from typing import Any
 
 from scripts.common import command, open_tracker
 from skiptune.checkpoints.desk import save_desk_denoiser
+from skiptune.data import load_dataset
 from skiptune.runtime.progress import Progress
 from skiptune.runtime.provenance import commit, device_name, package_versions
 from skiptune.runtime.store import run_id
@@ -43,6 +44,8 @@ def train_denoiser(config: dict[str, Any], training: dict[str, Any]) -> None:
     settings = DenoiserTraining(
         name=model["name"], denoiser=model["denoiser"], dataset=model["dataset"], **training
     )
+    if config["download"]:  # before the workers, who read the same files
+        load_dataset(settings.dataset, download=True)
     identity = run_id(dataclasses.asdict(settings))
     folder = Path(str(config["outputs"])) / "training" / f"{settings.name}-{identity[:8]}"
     started_at = commit()

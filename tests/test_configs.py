@@ -9,6 +9,7 @@ import yaml
 from skiptune.checkpoints.desk import DESK_FOLDER
 from skiptune.interventions.build import SETTINGS
 from skiptune.samplers import known_settings
+from skiptune.training.settings import DenoiserTraining
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 FILES = sorted(CONFIGS.rglob("*.yaml"))
@@ -46,4 +47,5 @@ def test_a_shipped_denoiser_was_trained_as_the_config_says(name):
     model, training = read(f"model/{name}.yaml"), read(f"training/{name}.yaml")
     assert training.pop("kind") == "denoiser"
     record["loss"].setdefault("name", "edm")  # records from before losses had names
-    assert record == {"name": name, "denoiser": model["denoiser"], "dataset": model["dataset"], **training}
+    described = {"name": name, "denoiser": model["denoiser"], "dataset": model["dataset"], **training}
+    assert DenoiserTraining(**record) == DenoiserTraining(**described)

@@ -1,7 +1,7 @@
 """Epsilon scaling: multiply the predicted noise while sampling.
 
 At the optimum of S2-DM's loss the network predicts ``s_t E[n | x_t]`` with ``s_t`` in closed form
-(``skiptune.skip_step``), so this is S2-DM's objective without its training. A constant factor is the scaling
+(``skiptune.skip_step``), so this is S2-DM's objective without its training. A constant factor is 1 / lambda
 of Ning et al. 2024, "Elucidating the Exposure Bias in Diffusion Models".
 """
 

@@ -20,9 +20,9 @@ LOCKING = --universal --fork-strategy fewest --generate-hashes --python-version 
 TABLES    = $(patsubst configs/table/%.yaml,%,$(wildcard configs/table/$(PAPER)/*.yaml))
 COMMA    := ,
 SPACE    := $(subst ,, )
-# Those of the desk, teachers and autoencoders before what is made from them.
-DESK      = $(filter-out %_imagenet64 %_cifar10 %_celeba,$(patsubst configs/training/%.yaml,%,$(wildcard configs/training/*.yaml)))
-FIRST     = edm_glyphs autoencoder_glyphs
+# Those of the desk, teachers, autoencoders and feature networks before what is made from them.
+DESK      = $(filter-out %_imagenet64 edm_imagenet64_% %_cifar10 %_celeba,$(patsubst configs/training/%.yaml,%,$(wildcard configs/training/*.yaml)))
+FIRST     = edm_glyphs autoencoder_glyphs glyphs_features
 TRAININGS = $(FIRST) $(filter-out $(FIRST),$(DESK))
 
 MAKEFLAGS += --no-print-directory --no-builtin-rules

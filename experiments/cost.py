@@ -24,9 +24,9 @@ def dry_run(config: TableConfig, scale: Scale) -> str:
             f"  estimate: {needs.gpu_hours:.1f} GPU-hours at {SUSTAINED_TFLOPS:.0f} TFLOP/s sustained "
             "(from the operation count, not measured)"
         )
-    for name, url in needs.files.items():
+    for name, need in needs.files.items():
         present = "present" if (scale.checkpoints / name).exists() else "missing"
-        lines.append(f"  file {scale.checkpoints / name} ({present}): {url}")
+        lines.append(f"  file {scale.checkpoints / name} ({present}): {need.origin}")
     if not needs.files:
         lines.append("  files: none to download, all weights are in the repository")
     return "\n".join(lines)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from experiments.bench import Bench
 from experiments.drawings.made import Made, Search
+from experiments.learned import learned_coefficients
 from experiments.measurement import UNBIASED, Measurement, Result
 from experiments.registry import drawing, kind_of, measurement
 from experiments.samples import SampleMeasurement
@@ -54,7 +55,9 @@ def make_table(config: TableConfig, scale: Scale, bench: Bench, results: Path) -
 
     made = Made(config, scale, bench, rows, measurements, measured, searches)
     selected = {id: found.selected for id, found in searches.items()}
-    evidence = Evidence(config, scale.name, {id: r.blocks for id, r in measured.items()}, selected)
+    sampled = {id: m for id, m in measurements.items() if isinstance(m, SampleMeasurement)}
+    acted = {id: condition.settings.intervention for id, condition in sampled.items()}
+    evidence = Evidence(config, scale.name, {id: r.blocks for id, r in measured.items()}, selected, acted)
     searched = [result for found in searches.values() for result in found.results]
     behind = [*measured.values(), *floors.values(), *searched]
     result = TableResult(
@@ -126,6 +129,10 @@ def row_result(
     if isinstance(condition, SampleMeasurement):
         protocol = scale.protocol
         more |= {"protocol": protocol.name}
+        if "learned" in row.intervention:
+            acted = condition.settings.intervention
+            file = learned_coefficients(row.intervention["learned"], role, scale.checkpoints)
+            more |= {"rho": acted["rho"], "rho_max": max(acted["rho"]), "sha256": file.sha256}
     return RowResult(
         label=row.label,
         settings=row.settings(None if found is None else found.selected, **more),

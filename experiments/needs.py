@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from experiments.learned import coefficients_name, how_to_learn
 from experiments.registry import kind_of
 from experiments.scale import Role, Scale, named
 from experiments.tables.config import TableConfig
@@ -42,16 +43,24 @@ class RowNeeds:
 
 
 @dataclass(frozen=True)
+class Need:
+    """Where a file comes from: its address, or words in place of one; ``made_here``: by our own training."""
+
+    origin: str
+    made_here: bool = False
+
+
+@dataclass(frozen=True)
 class Needs:
     """What one table needs.
 
     Attributes:
-        files: name in the checkpoints folder -> address, or words in place of one.
+        files: by name in the checkpoints folder.
         packages: module names.
     """
 
     rows: tuple[RowNeeds, ...]
-    files: Mapping[str, str]
+    files: Mapping[str, Need]
     packages: frozenset[str]
 
     @property
@@ -72,7 +81,7 @@ def needs_of(config: TableConfig, scale: Scale) -> Needs:
     if scale.name in config.seeds:
         scale = scale.with_seeds(config.seeds[scale.name])
     rows = []
-    files: dict[str, str] = {}
+    files: dict[str, Need] = {}
     packages: set[str] = set()
     for row in config.rows_at(scale.name):
         role = scale.role(row.role)
@@ -87,7 +96,10 @@ def needs_of(config: TableConfig, scale: Scale) -> Needs:
         seen = [features]
         if row.measure["kind"] == "denoising_loss":
             seen = [named(name, scale.extractors, "features") for name in role.loss_features]
-        files |= {name: url for one in seen for name, url in _files(role, one).items()}
+        files |= {name: need for one in seen for name, need in _files(role, one).items()}
+        if "learned" in row.intervention and role.model["kind"] != "desk":
+            learned = coefficients_name(row.intervention["learned"], role)
+            files[f"{learned}.safetensors"] = Need(how_to_learn(learned, role), made_here=True)
         packages |= {name for part in (role.model, *seen) for name in PACKAGES.get(part.get("kind", ""), ())}
     return Needs(tuple(rows), files, frozenset(packages))
 
@@ -97,15 +109,16 @@ def hours(gflop: float) -> float:
     return gflop / 1e3 / SUSTAINED_TFLOPS / 3600
 
 
-def _files(role: Role, features: Mapping[str, Any]) -> dict[str, str]:
-    """Every file of a role seen through these features, with its address."""
+def _files(role: Role, features: Mapping[str, Any]) -> dict[str, Need]:
+    """Every file of a role seen through these features."""
     found = {}
     for values in (role.model, features):
         for key, address in (("file", "url"), ("autoencoder_file", "autoencoder_url")):
             if values.get(key):
-                found[values[key]] = str(values.get(address) or "no address")
+                origin = str(values.get(address) or "no address")
+                found[values[key]] = Need(origin, made_here=values["kind"] == "trained")
     if role.reference:
-        found[role.reference] = role.reference_url or "no address"
+        found[role.reference] = Need(role.reference_url or "no address")
     return found
 
 
@@ -123,7 +136,7 @@ def render(
         gpu: name of the GPU of this machine, if it has one.
     """
     needs = {name: value for name, value in tables.items() if isinstance(value, Needs)}
-    files = {file: url for value in needs.values() for file, url in value.files.items()}
+    files = {file: need for value in needs.values() for file, need in value.files.items()}
     missing = {file for file in files if not (checkpoints / file).exists()}
     packages = sorted({name for value in needs.values() for name in value.packages})
     absent = [name for name in packages if importlib.util.find_spec(name) is None]
@@ -138,17 +151,16 @@ def render(
     )
     known = {official.file: official for official in catalogue}
     lines += ["", f"Files in {checkpoints}"]
-    lines += [f"  {_file(file, url, file in missing, known.get(file))}" for file, url in files.items()]
-    unpublished = {file for file in missing if file in known and not known[file].published}
-    wanted = [known[file] for file in missing - unpublished if file in known]
-    sizes = [official.size or official.about for official in wanted]
-    count = len(missing - unpublished)
-    unknown = count - len([size for size in sizes if size])
+    lines += [f"  {_file(file, need, file in missing, known.get(file))}" for file, need in files.items()]
+    made_here = sorted(file for file in missing if files[file].made_here)
+    wanted = missing - set(made_here)
+    sizes = [known[file].size or known[file].about for file in wanted if file in known]
+    unknown = len(wanted) - len([size for size in sizes if size])
     without = f", and {unknown} of unknown size" if unknown else ""
     total_size = bytes_text(sum(size or 0 for size in sizes))
-    lines.append(f"  to download: about {total_size}, {count} files{without}")
-    if unpublished:
-        lines.append(f"  to be made here, published nowhere: {', '.join(sorted(unpublished))}")
+    lines.append(f"  to download: about {total_size}, {len(wanted)} files{without}")
+    if made_here:
+        lines.append(f"  to be made here, published nowhere: {', '.join(made_here)}")
     broken = [name for name, value in tables.items() if isinstance(value, str)]
     lack = [
         *(f"file {file}" for file in files if file in missing),
@@ -171,12 +183,12 @@ def _state(value: Needs | str | None, missing: set[str]) -> str:
     return f"{value.images:>9} images {value.gpu_hours:>8.1f} GPU-h  {ready}"
 
 
-def _file(file: str, url: str, missing: bool, official: OfficialFile | None) -> str:
-    if official is None:
-        return f"{file}: {'missing' if missing else 'here'}, size unknown, {url}"
+def _file(file: str, need: Need, missing: bool, official: OfficialFile | None) -> str:
     state = "missing" if missing else "here"
-    if not official.published:
-        return f"{file}: {state}, {official.bytes_text}, {official.licence}; {url}"
+    if need.made_here:
+        return f"{file}: {state}, made here; {need.origin}"
+    if official is None:
+        return f"{file}: {state}, size unknown, {need.origin}"
     terms = f"{official.licence}{', gated' if official.gated else ''}"
     command = f"python scripts/download.py {official.name}" if official.automatic else "by hand"
     return f"{file}: {state}, {official.bytes_text}, {terms}; {command} ({official.origin})"

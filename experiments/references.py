@@ -16,6 +16,7 @@ from skiptune.errors import SkiptuneError
 from skiptune.evaluation import FeatureSet, Reference, compute_metrics, dataset_features
 from skiptune.evaluation.extractors import ExtractorRef
 from skiptune.evaluation.frechet import SYMMETRIC_ROOT, ReferenceStatistics
+from skiptune.evaluation.metrics import METRIC_NUMERICS
 from skiptune.evaluation.sources import read_reference
 from skiptune.runtime.files import file_digest
 from skiptune.runtime.provenance import provenance
@@ -134,7 +135,7 @@ def floor_identity(real: RealImages, block_size: int, metrics: Sequence[str]) ->
     """What determines a floor: the reference, the number of images per block, the metrics."""
     return {
         "kind": "floor",
-        "numerics": NUMERICS,
+        "numerics": METRIC_NUMERICS,
         "reference": real.identity,
         "block_size": block_size,
         "blocks": FLOOR_BLOCKS,

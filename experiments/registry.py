@@ -14,8 +14,10 @@ from experiments.drawings.lines import draw_lines
 from experiments.drawings.made import Made
 from experiments.drawings.rho_curves import draw_rho_curves
 from experiments.drawings.sample_pair import draw_sample_pair
+from experiments.drawings.skip_coefficients import draw_skip_coefficients
 from experiments.drawings.time_schedules import draw_time_schedules
 from experiments.drawings.wavelet_images import draw_wavelet_images
+from experiments.learned import with_coefficients
 from experiments.measurement import Measurement, SeedBlocks
 from experiments.samples import SampleMeasurement
 from experiments.scale import Scale
@@ -48,10 +50,12 @@ def samples(
 ) -> SampleMeasurement:
     """Metrics of generated images; the measurement's setting ``features`` names another extractor.
 
-    An intervention may give a ``window`` of its sampler's steps in place of bounds for sigma.
+    An intervention may give a ``window`` of its sampler's steps in place of bounds for sigma, or name
+    ``learned`` coefficients of the role in place of their values.
     """
     features = row.measure.get("features")
     placed = with_window(intervention, scale.sampler(row.sampler))
+    placed = with_coefficients(placed, scale.role(row.role), scale.checkpoints)
     return scale.samples(row.role, row.sampler, placed, blocks, metrics, features)
 
 
@@ -85,6 +89,7 @@ DRAWINGS: dict[str, Drawing] = {
     "lines": draw_lines,
     "wavelet_images": draw_wavelet_images,
     "time_schedules": draw_time_schedules,
+    "skip_coefficients": draw_skip_coefficients,
 }
 
 

@@ -9,9 +9,9 @@ from typing import Any
 from experiments.measurement import Evaluated, SeedBlocks
 from experiments.references import RealImages, ReferenceFile, cached_reference
 from skiptune.errors import SkiptuneError
-from skiptune.evaluation.metrics import METRICS, check_metrics, compute_metrics
+from skiptune.evaluation.metrics import METRIC_NUMERICS, METRICS, check_metrics, compute_metrics
 from skiptune.runtime.sampling import Samples, SamplingSettings, read_samples
-from skiptune.runtime.seed_chunks import NUMERICS, open_run
+from skiptune.runtime.seed_chunks import open_run
 from skiptune.runtime.store import RunStore
 
 # Accuracy and the Inception Score say nothing about the reference; of the others, real images have a value.
@@ -36,7 +36,7 @@ class SampleMeasurement:
     def identity(self) -> dict[str, Any]:
         return {
             "kind": "measurement",
-            "numerics": NUMERICS,
+            "numerics": METRIC_NUMERICS,
             "sampling": self.settings.resolved(),
             "seeds": [list(bounds) for bounds in self.blocks.bounds],
             "reference": self.real.identity,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,8 @@ Config = Mapping[str, Any]
 class Role:
     """One role: the configuration of its model and features, and its reference: images or a file.
 
-    `loss_features` are the networks whose features denoising losses are taken in.
+    `loss_features` are the networks whose features denoising losses are taken in; `coefficients` the files
+    of learned skip coefficients by variant, without their ending.
     """
 
     model: Config
@@ -33,6 +34,7 @@ class Role:
     reference: str | None = None
     reference_url: str | None = None
     loss_features: tuple[str, ...] = ()
+    coefficients: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def description(self) -> dict[str, str]:

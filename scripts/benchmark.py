@@ -1,4 +1,4 @@
-"""Benchmarks: ``python scripts/benchmark.py sampling|sharing|loading|metrics [SETTING=VALUE ...]``.
+"""Benchmarks: ``python scripts/benchmark.py sampling|sharing|loading|metrics|tuning [SETTING=VALUE ...]``.
 
 Settings of ``sampling``: ``edm_repo=DIR device=auto images=500 repeats=5 full_size=true results=results``;
 ``edm_repo`` is your own checkout of NVlabs/edm. Settings of ``sharing`` (searches computed together against
@@ -6,7 +6,8 @@ separate runs): ``images=25 repeats=3 results=results``. Settings of ``loading``
 official files, about 6 GB of temporary disk): ``systems=all results=results``. Settings of ``metrics``
 (arithmetic against torch-fidelity and clean-fid, and its growth; about an hour): ``parts=all dimension=2048
 images=10000 few=1000 pictures=64 repeats=3 sizes=1000,2000,... results=results``; parts measured before are
-kept.
+kept. Settings of ``tuning`` (the search for rho against the exhaustive grid; 6 minutes on 2 idle cores):
+``select=FIRST,FIRST,... optimisers=10 outputs=outputs results=results``; runs are kept in the store.
 Results go to ``results/benchmarks/``.
 """
 
@@ -25,14 +26,18 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from hydra import compose, initialize_config_dir
 
 from experiments.benchmarks.loading import SYSTEMS, benchmark_loading, render_loading
 from experiments.benchmarks.metric_cost import CURVE_SIZES, plot_growth
 from experiments.benchmarks.metric_report import PARTS, growth_curves, measure_part, render_metrics
 from experiments.benchmarks.metrics import Setup
-from experiments.benchmarks.sampling import benchmark_sampling, render_sampling
+from experiments.benchmarks.sampling import SAMPLERS, benchmark_sampling, render_sampling
 from experiments.benchmarks.sharing import benchmark_sharing, render_sharing, searches
-from scripts.common import CONFIGS, USER_ERROR, complain
+from experiments.benchmarks.tuning import benchmark_tuning, render_tuning
+from experiments.tuning.tune import Task
+from scripts.common import CONFIGS, USER_ERROR, complain, make_bench, plain
+from scripts.tune import parse_task
 from skiptune.checkpoints.desk import load_desk_denoiser
 from skiptune.checkpoints.models import resolve_model
 from skiptune.errors import SkiptuneError
@@ -63,6 +68,12 @@ DEFAULTS = {
         "sizes": ",".join(map(str, CURVE_SIZES)),
         "results": "results",
     },
+    "tuning": {
+        "select": "1000000,3000000",
+        "optimisers": "10",
+        "outputs": "outputs",
+        "results": "results",
+    },
 }
 
 
@@ -80,7 +91,8 @@ def main(arguments: list[str]) -> None:
     if subject == "metrics":
         metrics(settings, folder)
     else:
-        write({"sampling": sampling, "sharing": sharing, "loading": loading}[subject](settings), folder)
+        make = {"sampling": sampling, "sharing": sharing, "loading": loading, "tuning": tuning}[subject]
+        write(make(settings), folder)
 
 
 def write(outcome: Outcome, folder: Path) -> None:
@@ -124,6 +136,25 @@ def loading(settings: dict[str, str]) -> Outcome:
         raise SkiptuneError(f"unknown system {unknown!r}; choose all or some of {', '.join(known)}")
     report = benchmark_loading({name: model(name) for name in names}, [known[name] for name in names])
     return report, render_loading, "loading_cpu"
+
+
+def tuning(settings: dict[str, str]) -> Outcome:
+    """The search of ``scripts/tune.py`` for rho at the bottom against the grid of the same values."""
+    firsts = [whole_number({"select": first}, "select", 0) for first in settings["select"].split(",")]
+    optimisers = whole_number(settings, "optimisers", 1)
+    fixed = ["space.rho_top=1.0", "space.time_direction=null", "device=cpu", f"outputs={settings['outputs']}"]
+
+    def config(*overrides: str) -> dict[str, Any]:
+        with initialize_config_dir(CONFIGS, version_base="1.3"):
+            return plain(compose("tune", [*fixed, *overrides]))
+
+    def task(sampler: str, first: int, seed: int) -> Task:
+        chosen = (f"sampler={sampler}", f"seeds.select.first={first}", f"optimiser_seed={seed}")
+        return parse_task(config(*chosen), "cpu")
+
+    with make_bench(config()) as bench:
+        report = benchmark_tuning(task, tuple(SAMPLERS), firsts, optimisers, bench)
+    return report, render_tuning, "tuning_cpu"
 
 
 def metrics(settings: dict[str, str], folder: Path) -> None:

@@ -22,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from experiments.bench import Bench
 from skiptune.errors import SkiptuneError
 from skiptune.runtime.distributed import world
+from skiptune.runtime.files import write_atomic
 from skiptune.runtime.provenance import device
 from skiptune.runtime.store import RunStore
 from skiptune.runtime.tracking import Tracker, default_tracker, make_tracker
@@ -100,6 +101,13 @@ def complain(error: object, prefix: str = "error: ") -> None:
     if isinstance(cause, OmegaConfBaseException):
         text = f"{text}: {str(cause).splitlines()[0]}"
     print(prefix + " ".join(text.split()), file=sys.stderr, flush=True)
+
+
+def check_writable(folder: Path) -> None:
+    """Raises SkiptuneError if no file can be written there."""
+    probe = folder / f".probe-{os.getpid()}"
+    write_atomic(probe, b"")
+    probe.unlink(missing_ok=True)
 
 
 def open_tracker(settings: dict[str, Any], run_id: str, config: dict[str, Any], folder: Path) -> Tracker:

@@ -19,10 +19,17 @@ from experiments.scale import parse_scale, role_descriptions
 from experiments.tables.config import parse_table
 from experiments.tables.render import render_text
 from experiments.tables.write import table_folder
-from scripts.common import CONFIGS, USER_ERROR, command, complain, make_bench, open_tracker
+from scripts.common import (
+    CONFIGS,
+    USER_ERROR,
+    check_writable,
+    command,
+    complain,
+    make_bench,
+    open_tracker,
+)
 from skiptune.errors import SkiptuneError
 from skiptune.runtime.distributed import world
-from skiptune.runtime.files import write_atomic
 from skiptune.runtime.store import run_id
 
 
@@ -54,13 +61,6 @@ def main(config: dict[str, Any]) -> None:
     print(render_text(result, table, role_descriptions(table.rows_at(scale.name), scale)))
     for path in sorted(folder.glob(f"{table.name}*")):
         print(f"wrote {path}")
-
-
-def check_writable(folder: Path) -> None:
-    """Raises SkiptuneError if no file can be written there."""
-    probe = folder / f".probe-{os.getpid()}"
-    write_atomic(probe, b"")
-    probe.unlink(missing_ok=True)
 
 
 def normalised(arguments: list[str]) -> list[str]:

@@ -10,19 +10,25 @@ if os.path.realpath(sys.path[0]) == here:  # else scripts/inspect.py would hide 
     sys.path[0] = os.path.dirname(here)
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from scripts.common import command, open_tracker
-from skiptune.checkpoints.desk import save_desk_denoiser
+from skiptune.checkpoints.desk import save_coefficients, save_desk_denoiser
+from skiptune.checkpoints.models import resolve_model
 from skiptune.data import load_dataset
+from skiptune.errors import SkiptuneError
+from skiptune.runtime.files import read_json
 from skiptune.runtime.progress import Progress
 from skiptune.runtime.provenance import commit, device_name, package_versions
 from skiptune.runtime.store import run_id
 from skiptune.training.autoencoder import AutoencoderTraining, train_and_save_autoencoder
-from skiptune.training.checkpoint import saved_steps
+from skiptune.training.checkpoint import TrainingState, saved_steps
 from skiptune.training.classification import ClassifierTraining, train_and_save
-from skiptune.training.loop import train
+from skiptune.training.loop import OnCheckpoint, train
+from skiptune.training.objectives.inputs import inputs_of
+from skiptune.training.objectives.skip_coefficients import coefficients
 from skiptune.training.settings import DenoiserTraining
 
 
@@ -32,6 +38,7 @@ def main(config: dict[str, Any]) -> None:
     kind = training.pop("kind")
     trainings = {
         "denoiser": train_denoiser,
+        "skip_coefficients": train_skip_coefficients,
         "classifier": train_classifiers,
         "autoencoder": train_autoencoder,
     }
@@ -39,17 +46,96 @@ def main(config: dict[str, Any]) -> None:
 
 
 def train_denoiser(config: dict[str, Any], training: dict[str, Any]) -> None:
-    """Train or continue one denoiser and export its averaged weights."""
-    model = config["model"]
+    """Train or continue one denoiser and export its averaged weights.
+
+    ``snapshots``, a list of ``{images, name}``, exports them at these numbers of images too, each as a model
+    of its own: what the run gives that ends there.
+
+    Raises:
+        SkiptuneError: a snapshot where there is no checkpoint, in the decay of the learning rate, or that an
+            earlier call went past without exporting it to the same folder.
+    """
+    model, export = config["model"], Path(config["export"])
+    names = {each["images"]: each["name"] for each in training.pop("snapshots", [])}
     settings = DenoiserTraining(
         name=model["name"], denoiser=model["denoiser"], dataset=model["dataset"], **training
     )
+    for images in names:
+        if images % (settings.checkpoint_every * settings.batch):
+            raise SkiptuneError(f"there is no checkpoint at the snapshot of {images} images; choose another")
+        if images > settings.images - settings.decay_images:
+            raise SkiptuneError(f"the learning rate decays before the snapshot of {images} images")
+    started_at, inputs = commit(), inputs_of(settings.loss)
+
+    snapshots = {
+        images: dataclasses.replace(settings, name=name, images=images) for images, name in names.items()
+    }
+    check_passed_snapshots(snapshots, inputs, folder_of(config, settings, inputs), export)
+
+    def save(own: DenoiserTraining, state: TrainingState) -> None:
+        weights, record = {**state.weights, **state.average}, record_of(own, inputs, state, started_at)
+        path = save_desk_denoiser(own.name, own.denoiser, weights, record, export)
+        print(f"wrote {path} and {path.with_suffix('.json')}")
+
+    def on_checkpoint(images: int, state: TrainingState) -> None:
+        if images in snapshots:
+            save(snapshots[images], state)
+
+    save(settings, run(config, settings, inputs, on_checkpoint))
+
+
+def check_passed_snapshots(
+    snapshots: Mapping[int, DenoiserTraining], inputs: dict[str, str], folder: Path, export: Path
+) -> None:
+    """Refuse to go on behind a snapshot, ``images: its settings``, that is not in ``export``.
+
+    Raises:
+        SkiptuneError: there is no such file, or it is of another training.
+    """
+    for images, own in snapshots.items():
+        if images > saved_steps(folder / "checkpoint.safetensors") * own.batch:
+            continue
+        weights, record = export / f"{own.name}.safetensors", export / f"{own.name}.json"
+        found = read_json(record) if weights.is_file() and record.is_file() else {}
+        if (found.get("settings"), found.get("inputs")) != (dataclasses.asdict(own), inputs):
+            raise SkiptuneError(
+                f"{folder} is past the snapshot of {images} images, and {weights} is not what it left: "
+                "export to where that is, or delete the folder to train anew"
+            )
+
+
+def train_skip_coefficients(config: dict[str, Any], training: dict[str, Any]) -> None:
+    """Learn the skip coefficients of the model, which is also the teacher, and export their average.
+
+    Raises:
+        SkiptuneError: the model is not the teacher.
+    """
+    model, name = config["model"], training.pop("name")
+    settings = DenoiserTraining(name=name, denoiser=model["denoiser"], dataset=model["dataset"], **training)
+    started_at, inputs = commit(), inputs_of(settings.loss)
+    sha256 = resolve_model(model, Path(str(settings.loss.get("checkpoints", "checkpoints")))).sha256
+    if sha256 != inputs["teacher"]:
+        teacher = settings.loss["teacher"]
+        right = teacher if isinstance(teacher, str) else teacher["name"]
+        raise SkiptuneError(f"{name} is learned on {right}, not on {model['name']}; give model={right}")
+    state = run(config, settings, inputs)
+    rho = coefficients(state.average["value"], settings.loss["bounded"]).cpu()
+    record = record_of(settings, inputs, state, started_at)
+    path = save_coefficients(name, rho, sha256, record, Path(config["export"]))
+    print(f"wrote {path}: {', '.join(f'{value:.3f}' for value in rho.tolist())}")
+
+
+def run(
+    config: dict[str, Any],
+    settings: DenoiserTraining,
+    inputs: dict[str, str],
+    on_checkpoint: OnCheckpoint | None = None,
+) -> TrainingState:
+    """Train or continue with progress and tracker."""
     if config["download"]:  # before the workers, who read the same files
         load_dataset(settings.dataset, download=True)
-    identity = run_id(dataclasses.asdict(settings))
-    folder = Path(str(config["outputs"])) / "training" / f"{settings.name}-{identity[:8]}"
-    started_at = commit()
-    tracker = open_tracker(config["tracker"], identity, dataclasses.asdict(settings), folder)
+    described, folder = {**dataclasses.asdict(settings), **inputs}, folder_of(config, settings, inputs)
+    tracker = open_tracker(config["tracker"], run_id(described), described, folder)
     before = saved_steps(folder / "checkpoint.safetensors") * settings.batch
     total = settings.steps * settings.batch
     with Progress(total, label=f"train {settings.name}", initial=before) as progress:
@@ -58,13 +144,26 @@ def train_denoiser(config: dict[str, Any], training: dict[str, Any]) -> None:
             progress.advance(images - progress.done)
             tracker.log({"loss": loss, "learning_rate": settings.learning_rate_at(images)}, step=images)
 
-        state = train(settings, folder, on_step)
+        state = train(settings, folder, on_step, on_checkpoint)
     tracker.summary({"seconds": state.seconds, "loss": state.curve[-1]["loss"]})
     tracker.finish()
+    return state
 
+
+def folder_of(config: dict[str, Any], settings: DenoiserTraining, inputs: dict[str, str]) -> Path:
+    """Where a training has its checkpoint: named by all that determines it."""
+    identity = run_id({**dataclasses.asdict(settings), **inputs})
+    return Path(str(config["outputs"])) / "training" / f"{settings.name}-{identity[:8]}"
+
+
+def record_of(
+    settings: DenoiserTraining, inputs: dict[str, str], state: TrainingState, started_at: str
+) -> dict[str, Any]:
+    """The training record that lies beside what is exported; ``inputs`` as of ``inputs_of``."""
     stride = max(1, len(state.curve) // 200)
-    record = {
+    return {
         "settings": dataclasses.asdict(settings),
+        "inputs": inputs,
         "commit": started_at,
         "packages": package_versions(),
         "device": device_name(settings.device),
@@ -73,9 +172,6 @@ def train_denoiser(config: dict[str, Any], training: dict[str, Any]) -> None:
         # Counted from the end, so that the final loss is in it.
         "loss_curve": [[row["images"], round(row["loss"], 5)] for row in state.curve[::-stride][::-1]],
     }
-    weights = {**state.weights, **state.average}
-    path = save_desk_denoiser(settings.name, settings.denoiser, weights, record, Path(config["export"]))
-    print(f"wrote {path} and {path.with_suffix('.json')}")
 
 
 def train_classifiers(config: dict[str, Any], training: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ CONFIGS = ROOT / "configs"
 LONGEST = 350
 PROGRAMS = {  # the groups that can be chosen in each program's configuration
     "measure": ("model", "sampler", "intervention", "features", "tracker"),
+    "tune": ("model", "sampler", "intervention", "features", "tracker"),
     "reproduce": ("table", "scale", "tracker"),
     "train": ("training", "model", "tracker"),
     "download": ("checkpoint",),

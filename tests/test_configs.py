@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from skiptune.checkpoints.desk import DESK_FOLDER
+from skiptune.checkpoints.desk import DESK_FOLDER, load_coefficients, load_desk_denoiser
 from skiptune.interventions.build import SETTINGS
 from skiptune.samplers import known_settings
 from skiptune.training.settings import DenoiserTraining
@@ -20,6 +20,13 @@ DENOISERS = sorted(
 
 def read(path):
     return yaml.safe_load((CONFIGS / path).read_text())
+
+
+def model_of(name):
+    """The configuration of a model, which may begin as that of another."""
+    values = read(f"model/{name}.yaml")
+    bases = [base for base in values.pop("defaults", []) if base != "_self_"]
+    return {key: value for each in (*map(model_of, bases), values) for key, value in each.items()}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(CONFIGS)))
@@ -41,10 +48,33 @@ def test_a_sampler_config_names_known_settings_only(path):
     assert set(settings) - {"name"} <= set(known_settings(settings["name"]))
 
 
+def training_of(name):
+    """The training of a denoiser: its own, or that of the longer run which left it as a snapshot."""
+    for path in sorted((CONFIGS / "training").glob("*.yaml")):
+        training = yaml.safe_load(path.read_text())
+        snapshots = {one["name"]: one["images"] for one in training.pop("snapshots", [])}
+        if path.stem == name:
+            return training
+        if name in snapshots:
+            return {**training, "images": snapshots[name]}
+    raise AssertionError(f"no training makes {name}")
+
+
+@pytest.mark.parametrize("name", ["rho_free_glyphs", "rho_sigmoid_glyphs"])
+def test_shipped_coefficients_were_learned_as_the_config_says(name):
+    model, training = model_of("edm_glyphs"), read(f"training/{name}.yaml")
+    assert training.pop("kind") == "skip_coefficients" and training.pop("name") == name
+    record = json.loads((DESK_FOLDER / f"{name}.json").read_text())
+    described = {"name": name, "denoiser": model["denoiser"], "dataset": model["dataset"], **training}
+    assert DenoiserTraining(**record["settings"]) == DenoiserTraining(**described)
+    found = load_coefficients(name)
+    assert list(found.rho) == record["rho"] and found.model_sha256 == load_desk_denoiser("edm_glyphs").sha256
+
+
 @pytest.mark.parametrize("name", DENOISERS)
 def test_a_shipped_denoiser_was_trained_as_the_config_says(name):
     record = json.loads((DESK_FOLDER / f"{name}.json").read_text())["settings"]
-    model, training = read(f"model/{name}.yaml"), read(f"training/{name}.yaml")
+    model, training = model_of(name), training_of(name)
     assert training.pop("kind") == "denoiser"
     record["loss"].setdefault("name", "edm")  # records from before losses had names
     described = {"name": name, "denoiser": model["denoiser"], "dataset": model["dataset"], **training}

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from cleanfid.fid import frechet_distance as cleanfid_distance
-from torch import Tensor
+from torch import Tensor, from_numpy
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 from torch_fidelity.metric_isc import isc_features_to_metric
 from torch_fidelity.metric_kid import kid_features_to_metric
@@ -22,7 +22,7 @@ from torch_fidelity.metric_prc import calculate_precision_recall_part
 from experiments.benchmarks.metric_cost import activations, added_memory, feature_set, in_new_process
 from experiments.benchmarks.metric_images import FIVE, image_contestants, random_inception
 from experiments.benchmarks.timing import alternate
-from skiptune.evaluation import GaussianStatistics, Reference, ReferenceStatistics, kid
+from skiptune.evaluation import Reference, ReferenceStatistics, kid
 from skiptune.evaluation.frechet import frechet_distance
 from skiptune.evaluation.metrics import compute_metrics
 from skiptune.evaluation.precision_recall import precision_recall
@@ -64,32 +64,30 @@ def _torch_fidelity(a: Statistics, b: Statistics) -> float:
 
 
 def benchmark_fid(setup: Setup) -> Contests:
-    """The distance alone: at full rank from ready statistics, for few images from their features.
+    """The distance alone, to the ready mean and covariance of the reference, as published files hold them.
 
+    At full rank the sample's are ready too; of few images everybody has the features, as float64.
     `cached`: with the factor of the reference, as for every row of a table but the first.
     """
     images, few, dimension = setup.images, setup.few, setup.dimension
-    full, small = activations(images, dimension, 1, 0.02), activations(few, dimension, 2, 0.02)
-    real = activations(images, dimension, 3)
-    ours, moments = GaussianStatistics.from_features(full), GaussianStatistics.from_features(real)
-    cached = ReferenceStatistics.from_statistics(moments)
-    full_rank, low_rank, theirs = _numpy(full), _numpy(small), _numpy(real)
+    full, small = activations(images, dimension, 1, 0.02), activations(few, dimension, 2, 0.02).double()
+    a, b = _numpy(full), _numpy(activations(images, dimension, 3))
 
-    def fresh() -> ReferenceStatistics:
-        return ReferenceStatistics.from_statistics(moments)
+    def moments(side: Statistics) -> ReferenceStatistics:
+        return ReferenceStatistics(*map(from_numpy, side))
 
+    cached = moments(b)
     rows: dict[str, dict[str, Callable[[], float]]] = {
         f"FID, {images} images": {
-            "ours": lambda: frechet_distance(ours, fresh()),
-            "ours, cached": lambda: frechet_distance(ours, cached),
-            "torch-fidelity": lambda: _torch_fidelity(full_rank, theirs),
-            "clean-fid": lambda: _cleanfid(full_rank, theirs),
+            "ours": lambda: frechet_distance(moments(a), moments(b)),
+            "ours, cached": lambda: frechet_distance(moments(a), cached),
+            "torch-fidelity": lambda: _torch_fidelity(a, b),
+            "clean-fid": lambda: _cleanfid(a, b),
         },
-        f"FID, {few} images": {
-            "ours": lambda: frechet_distance(fit_gaussian(small), fresh()),
-            "ours, cached": lambda: frechet_distance(fit_gaussian(small), cached),
-            "torch-fidelity": lambda: _torch_fidelity(low_rank, theirs),
-            "clean-fid": lambda: _cleanfid(low_rank, theirs),
+        f"FID, {few} images, from their features": {
+            "ours": lambda: frechet_distance(fit_gaussian(small), moments(b)),
+            "torch-fidelity": lambda: _torch_fidelity(_numpy(small), b),
+            "clean-fid": lambda: _cleanfid(_numpy(small), b),
         },
     }
     return {name: contest(row, setup.repeats) for name, row in rows.items()}

@@ -12,6 +12,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from experiments.golden.compare import Comparison, compare_outputs
+from experiments.golden.cosine import LAST_TIME, CosineVP
+from experiments.golden.networks import Unsupported
 from skiptune import denoisers
 from skiptune.errors import SkiptuneError
 from skiptune.samplers import (
@@ -177,11 +179,16 @@ def _time_grid(settings: Mapping[str, Any], low: float, high: float) -> Tensor:
 def _vp_schedule(recorded: Mapping[str, Any], io: Mapping[str, Tensor]) -> NoiseSchedule:
     if recorded["type"] == "discrete":
         return DiscreteVP(betas=tuple(io[recorded["betas"]].tolist()))
-    return VP(beta_d=recorded["beta_1"] - recorded["beta_0"], beta_min=recorded["beta_0"])
+    if recorded["type"] == "linear":
+        return VP(beta_d=recorded["beta_1"] - recorded["beta_0"], beta_min=recorded["beta_0"])
+    if recorded["type"] == "cosine":
+        return CosineVP()
+    raise Unsupported(f"noise schedule {recorded['type']!r}")
 
 
 def _vp_times(settings: Mapping[str, Any], schedule: NoiseSchedule) -> Tensor:
-    ends = torch.tensor([settings["t_end"], settings.get("t_start", 1.0)], dtype=torch.float64)
+    last = LAST_TIME if isinstance(schedule, CosineVP) else 1.0
+    ends = torch.tensor([settings["t_end"], settings.get("t_start", last)], dtype=torch.float64)
     if settings["skip_type"] == "logSNR":
         low, high = schedule.sigma(ends).tolist()
         return schedule.time(_time_grid(settings, low, high))

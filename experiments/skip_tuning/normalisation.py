@@ -21,9 +21,9 @@ from skiptune.interventions.block_paths import group_kinds, norm0_changes, outpu
 class NormalisationRun(NetworkRun):
     """Relative changes per image ``[N]``, means over the sites.
 
-    ``groups_decoder``, ``groups_skip``, ``groups_mixed``: of norm0's output in groups of that kind, where the
-    network has some; ``block_input``, ``block_residual``, ``block_norm0_input``, ``block_norm0_output``: of
-    the block's output with Skip-Tuning at that place.
+    ``groups_decoder``, ``groups_skip``, ``groups_mixed``: of norm0's output in groups of that kind, 0 where
+    the network has none; ``block_input``, ``block_residual``, ``block_norm0_input``, ``block_norm0_output``:
+    of the block's output with Skip-Tuning at that place.
     """
 
     kind: ClassVar[str] = "normalisation"
@@ -41,6 +41,8 @@ class NormalisationRun(NetworkRun):
             with torch.inference_mode(), record_block_calls(denoiser) as calls:
                 denoiser(x[rows], sigma.to(x.device), labels)
             found: dict[str, list[Tensor]] = {}
+            if not any("mixed" in group_kinds(call.site) for call in calls):
+                found["groups_mixed"] = [torch.zeros(len(x[rows]))]
             for call in calls:
                 changes = norm0_changes(call, self.rho)
                 for kind, change in zip(group_kinds(call.site), changes.T, strict=True):

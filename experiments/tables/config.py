@@ -6,7 +6,7 @@ Parsed from plain mappings (a resolved YAML file); nothing here knows Hydra.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise, product
 from typing import Any
 
@@ -47,8 +47,9 @@ class RowConfig:
     `measure` holds the `kind` of measurement (a key of `experiments.registry.KINDS`) and its settings;
     `sampler` and `intervention` hold a `name` and that group's own settings. An intervention setting equal to
     "tuned" is chosen on the selection seeds; several such settings get one value. `baseline` is the id of the
-    row this one is compared with. `metrics` are those of the table's metric columns that the row is measured
-    in, all if empty.
+    row this one is compared with. `facts` are settings that change nothing in what is computed, for the
+    role's model has them by itself; columns, figures and rules find them beside the others. `metrics`
+    are those of the table's metric columns that the row is measured in, all if empty.
     """
 
     id: str
@@ -63,6 +64,7 @@ class RowConfig:
     baseline: str | None
     paper: Mapping[str, float]
     paper_settings: Mapping[str, Any]
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def tuned(self) -> str | None:
@@ -76,7 +78,7 @@ class RowConfig:
     def settings(self, tuned: float | None = None, **more: Any) -> dict[str, Any]:
         """The row's settings as one flat mapping, for the table's JSON; `more` adds e.g. the model."""
         intervention = self.intervention if tuned is None else self.resolved(tuned)
-        flat: dict[str, Any] = {"arm": self.arm, "role": self.role}
+        flat: dict[str, Any] = {"arm": self.arm, "role": self.role, **self.facts}
         for name, group in self.groups(intervention):
             flat |= {name if key in ("name", "kind") else key: value for key, value in group.items()}
         return flat | more
@@ -218,6 +220,7 @@ def _row(section: Section) -> RowConfig:
         measure=section.optional("measure", Mapping, {"kind": SAMPLES}),
         sampler=section.optional("sampler", Mapping, {}),
         intervention=section.optional("intervention", Mapping, {"name": "none"}),
+        facts=section.optional("facts", Mapping, {}),
         scales=tuple(section.optional("scales", Sequence, SCALES)),
         metrics=tuple(section.optional("metrics", Sequence, ())),
         baseline=section.optional("baseline", str, None),
@@ -227,7 +230,7 @@ def _row(section: Section) -> RowConfig:
     section.finish()
     if row.measure.get("kind") == SAMPLES and not row.sampler:
         raise SkiptuneError(f"{section.where}: missing key 'sampler'")
-    seen: dict[str, str] = {}
+    seen = dict.fromkeys(row.facts, "facts")
     for name, group in row.groups():
         key = "kind" if name == "measure" else "name"
         if not isinstance(group.get(key), str):

@@ -24,6 +24,7 @@ from skiptune.runtime.files import digest, file_digest, read_json, write_atomic
 
 Network = TypeVar("Network", bound=nn.Module)
 DESK_FOLDER = Path(__file__).resolve().parent / "desk"
+COEFFICIENTS = "skip coefficients"
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,53 @@ def load_desk_autoencoder(name: str, folder: Path = DESK_FOLDER) -> Autoencoder:
     return _load(name, "autoencoder", build_autoencoder, folder)[0]
 
 
+def desk_digest(name: str, folder: Path = DESK_FOLDER) -> str:
+    """The sha256 of a file of any of these kinds, checked against its record.
+
+    Raises:
+        SkiptuneError: file or record is missing, or they do not belong together.
+    """
+    path, record = folder / f"{name}.safetensors", folder / f"{name}.json"
+    if not (path.is_file() and record.is_file()):
+        raise SkiptuneError(f"no desk model {name!r} in {folder}: expected {path.name} and {record.name}")
+    sha256 = file_digest(path)
+    if sha256 != read_json(record).get("sha256"):
+        raise SkiptuneError(f"{path} has not the sha256 of its record {record.name}; restore both together")
+    return sha256
+
+
+class _Coefficients(nn.Module):
+    rho: Tensor
+
+    def __init__(self, description: dict[str, Any]):
+        super().__init__()
+        self.register_buffer("rho", torch.empty(int(description["sites"])))
+
+
+@dataclass(frozen=True)
+class LearnedCoefficients:
+    """Skip coefficients from the bottom site to the top, the sha256 of their file and of the model's."""
+
+    rho: tuple[float, ...]
+    sha256: str
+    model_sha256: str
+
+
+def save_coefficients(
+    name: str, rho: Tensor, model_sha256: str, record: dict[str, Any], folder: Path = DESK_FOLDER
+) -> Path:
+    """Write learned skip coefficients ``[k]`` (float32) and their record, which shows them too."""
+    description = {"sites": len(rho), "model_sha256": model_sha256}
+    record = {**record, "rho": rho.tolist()}
+    return _save(name, COEFFICIENTS, description, _Coefficients(description), {"rho": rho}, record, folder)
+
+
+def load_coefficients(name: str, folder: Path = DESK_FOLDER) -> LearnedCoefficients:
+    """As ``load_desk_denoiser``: the coefficients of that name."""
+    module, sha256, description = _load(name, COEFFICIENTS, _Coefficients, folder)
+    return LearnedCoefficients(tuple(module.rho.tolist()), sha256, str(description["model_sha256"]))
+
+
 def _save(
     name: str,
     kind: str,
@@ -108,12 +156,7 @@ def _save(
 def _load(
     name: str, kind: str, build: Callable[[dict[str, Any]], Network], folder: Path
 ) -> tuple[Network, str, dict[str, Any]]:
-    path, record = folder / f"{name}.safetensors", folder / f"{name}.json"
-    if not (path.is_file() and record.is_file()):
-        raise SkiptuneError(f"no desk model {name!r} in {folder}: expected {path.name} and {record.name}")
-    sha256 = file_digest(path)
-    if sha256 != read_json(record).get("sha256"):
-        raise SkiptuneError(f"{path} has not the sha256 of its record {record.name}; restore both together")
+    path, sha256 = folder / f"{name}.safetensors", desk_digest(name, folder)
     try:
         with safe_open(path, "pt") as file:
             description = json.loads(file.metadata()[kind])

@@ -17,7 +17,7 @@ from skiptune.denoisers import Denoiser
 from skiptune.errors import SkiptuneError
 from skiptune.runtime.files import canonical_json, digest, file_digest
 
-KINDS = ("desk", "official", "diffusers")
+KINDS = ("desk", "trained", "official", "diffusers")
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,9 @@ class ModelRef:
     """A model that is there: what a run is named by (``identity``) and where its file lies.
 
     Attributes:
-        kind: ``desk`` (shipped), ``official`` (a file of any official format, or converted from one) or
-            ``diffusers`` (a folder of that library).
+        kind: ``desk`` (shipped), ``trained`` (by ``scripts/train.py`` into the checkpoints folder, with its
+            record), ``official`` (a file of any official format, or converted from one) or ``diffusers`` (a
+            folder of that library).
         description: of the denoiser as canonical JSON, so that the value is hashable; for a folder, which
             describes itself, further arguments of ``load_diffusers``.
         sha256: of the weights' file; of a folder, of the names and contents of all its files.
@@ -126,7 +127,7 @@ def load_model(model: ModelRef) -> Denoiser:
         return load_official(model.path, json.loads(model.description), model.autoencoder_path)
     if model.kind == "diffusers":
         return load_diffusers(model.path, **json.loads(model.description))
-    loaded = load_desk_denoiser(model.name, model.path.parent)
+    loaded = load_desk_denoiser(model.path.stem, model.path.parent)
     if loaded.sha256 != model.sha256:
         raise SkiptuneError(f"{model.path} changed while the run was going on; start again")
     if canonical_json(loaded.description) != model.description:

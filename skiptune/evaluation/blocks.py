@@ -77,7 +77,7 @@ def check_features(*sets: Tensor, least: int = 1) -> None:
             raise SkiptuneError(f"features must be floats of shape [N, d], got {kind} {list(features.shape)}")
         if len(features) < least:
             raise SkiptuneError(f"the metric needs at least {least} images, got {len(features)}")
-        if not all(_finite(part) for part in features.split(BLOCK)):
+        if not all(is_finite(part) for part in features.split(BLOCK)):
             raise SkiptuneError("features contain NaN or infinity: check the generated images")
         if features.shape[1] == 0:
             raise SkiptuneError("features must be floats of shape [N, d], got d = 0")
@@ -91,8 +91,8 @@ def check_dimensions(*sets: Tensor) -> None:
         raise SkiptuneError(f"images have {sizes} features: use one extractor for both")
 
 
-def _finite(features: Tensor) -> bool:
-    """NaN and infinity survive a sum, which is cheaper than a look at each; finite values may overflow it."""
+def is_finite(features: Tensor) -> bool:
+    """Whether all values are; their sum, the cheaper look, keeps NaN and infinity but may overflow."""
     return bool(torch.isfinite(features.sum()) or torch.isfinite(features).all())
 
 

@@ -107,7 +107,7 @@ class MedianDistance:
         above = torch.ones(n, n, dtype=torch.bool, device=distances.device).triu(1)
         median = float(distances[above].median())
         if median <= 0:
-            raise SkiptuneError("at least half of the reference images are equal: give the kernel's length")
+            raise SkiptuneError("half of the reference images are equal: use a fixed kernel, such as rbf_10")
         return median
 
     @cached_property

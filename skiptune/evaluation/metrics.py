@@ -22,13 +22,16 @@ from skiptune.evaluation.mmd import CMMD_KERNEL, CMMD_SCALE, KernelSums, cmmd, m
 from skiptune.evaluation.precision_recall import Manifold, precision_recall
 from skiptune.evaluation.statistics import GaussianStatistics, LowRankGaussian, fit_gaussian
 
+# Raise it whenever the code changes a bit of a metric: records are then made anew from the kept features.
+METRIC_NUMERICS = 2
+
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 # What a metric may need besides the features of the sample, and what to say without it.
 NEEDS = {
     "labels": "the labels of the samples: use a class-conditional model",
-    "logits": "the logits of the samples: use an extractor that classifies",
+    "logits": "the logits of the samples: use a classifier, or a file with an array 'logits'",
     "reference_features": "the features of the reference images: its mean and covariance are not enough",
 }
 

@@ -21,6 +21,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "rho_bottom": 1.0, "rho_top": 1.0, "reading": "inclusive", "bottom_first": True, "place": "input",
         "time_direction": None, "time_axis": "step", "sigma_low": None, "sigma_high": None,
     },
+    "skip_coefficients": {"rho": None},
     "freeu": {"b1": 1.0, "b2": 1.0, "s1": 1.0, "s2": 1.0, "variant": "constant", "by": "stage"},
     "epsilon_scaling": {
         "scale": 1.0, "skip": None, "tau": 0.99, "weights": "eq13", "alpha": "per_step", "early": "truncate",
@@ -53,6 +54,11 @@ def complete_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
                 f"unknown time axis {complete['time_axis']!r}; choose one of {', '.join(AXES)}"
             )
         make_skip_tuning(complete, (2.0, 1.0))
+    if name == "skip_coefficients" and complete["rho"] is not None:
+        if not isinstance(complete["rho"], Sequence) or isinstance(complete["rho"], str):
+            raise SkiptuneError(f"rho is {complete['rho']!r}, it must be a list with a number for every site")
+        complete["rho"] = [as_float("rho", value) for value in complete["rho"]]
+        SkipTuning(tuple(complete["rho"]))
     if name == "freeu":
         for key in ("b1", "b2", "s1", "s2"):
             complete[key] = as_float(key, complete[key])
@@ -65,12 +71,16 @@ def complete_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def is_neutral(complete: Mapping[str, Any]) -> bool:
-    """Whether complete settings leave every network as it is, bit for bit."""
+    """Whether an intervention with these complete settings leaves every network as it is, bit for bit."""
     if complete["name"] == "skip_tuning":
         return bool(complete["rho_bottom"] == complete["rho_top"] == 1)
+    if complete["name"] == "skip_coefficients":
+        return complete["rho"] is None or set(complete["rho"]) == {1}
+    if complete["name"] == "freeu":
+        return make_freeu(complete).factors == ((1, 1), (1, 1))
     if complete["name"] == "epsilon_scaling":
         return make_epsilon_scaling(complete).neutral
-    return bool(complete["name"] == "none")
+    return True
 
 
 def as_float(name: str, value: Any) -> float | None:
@@ -124,6 +134,10 @@ def attach_intervention(
         return contextlib.nullcontext()
     if settings["name"] == "freeu":
         return make_freeu(settings).attached_to(denoiser)
+    if settings["name"] == "skip_coefficients":
+        if settings["rho"] is None:
+            return contextlib.nullcontext()
+        return SkipTuning(tuple(settings["rho"])).attached_to(denoiser)
     if settings["name"] == "epsilon_scaling":
         return make_epsilon_scaling(settings).attached_to(denoiser)
     return make_skip_tuning(settings, levels).attached_to(denoiser)

@@ -108,7 +108,7 @@ def of_kind(name: str, value: Any, default: Any) -> Any:
 
 
 def named_intervention(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Complete settings; one that changes no bit (Skip-Tuning with rho = 1) is the run without."""
+    """Complete settings; what changes no bit (Skip-Tuning with rho = 1) is the run without intervention."""
     complete = complete_settings(settings)
     return {"name": "none"} if is_neutral(complete) else complete
 

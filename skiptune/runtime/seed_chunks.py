@@ -14,7 +14,8 @@ from torch import Tensor
 from skiptune.errors import SkiptuneError
 from skiptune.runtime.store import Run, RunStore
 
-# Raise it whenever the code changes the bits of a result; stored runs of another number are not reused.
+# Raise it whenever the code changes the bits of what a chunk holds; stored runs of another number are not
+# reused. What is computed from chunks has a number of its own (evaluation/metrics.py).
 NUMERICS = 1
 CHUNK = 250
 

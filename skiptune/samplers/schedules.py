@@ -94,7 +94,8 @@ class VP(NoiseSchedule):
 
     def time(self, sigma: Tensor) -> Tensor:
         root = (self.beta_min**2 + 2 * self.beta_d * torch.log1p(sigma**2)).sqrt()
-        return (root - self.beta_min) / self.beta_d
+        # With beta_min < 0, which `through` may give, sigma is 0 at two times; clean images are at 0.
+        return torch.where(sigma == 0, 0.0, (root - self.beta_min) / self.beta_d)
 
 
 @dataclass(frozen=True)

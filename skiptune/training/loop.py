@@ -35,14 +35,21 @@ from skiptune.training.parallel import average_over_workers, other_workers, proc
 from skiptune.training.settings import HALF_PRECISIONS, DenoiserTraining
 
 OnStep = Callable[[int, float], None]
+OnCheckpoint = Callable[[int, TrainingState], None]
 
 
-def train(settings: DenoiserTraining, folder: Path, on_step: OnStep | None = None) -> TrainingState:
+def train(
+    settings: DenoiserTraining,
+    folder: Path,
+    on_step: OnStep | None = None,
+    on_checkpoint: OnCheckpoint | None = None,
+) -> TrainingState:
     """Train or continue in ``folder``; returns the final state (weights, averaged weights, loss curve).
 
     ``on_step(images, loss)`` is called every ``log_every`` steps, in this process, which is the first worker;
     an exception from it stops the run, which goes on from its last checkpoint when called again. The other
-    workers end with this process, however that ends.
+    workers end with this process, however that ends. ``on_checkpoint(images, state)`` is called just before a
+    checkpoint is written: a run that goes on behind it has called it. Its tensors change with the next step.
 
     Raises:
         SkiptuneError: a damaged or foreign checkpoint, a loss that is not finite, too few GPUs, a lost
@@ -57,11 +64,16 @@ def train(settings: DenoiserTraining, folder: Path, on_step: OnStep | None = Non
         raise unwritable(folder, error) from error
     remove_stale(folder)
     with other_workers(settings.workers, _work, settings, folder) as rendezvous:
-        return _work(0, rendezvous, settings, folder, on_step)
+        return _work(0, rendezvous, settings, folder, on_step, on_checkpoint)
 
 
 def _work(
-    rank: int, rendezvous: str, settings: DenoiserTraining, folder: Path, on_step: OnStep | None = None
+    rank: int,
+    rendezvous: str,
+    settings: DenoiserTraining,
+    folder: Path,
+    on_step: OnStep | None = None,
+    on_checkpoint: OnCheckpoint | None = None,
 ) -> TrainingState:
     on_gpu = settings.device == "cuda"
     device = torch.device("cuda", rank) if on_gpu else torch.device("cpu")
@@ -73,13 +85,18 @@ def _work(
             process_group(rank, settings.workers, rendezvous, device),
             torch.random.fork_rng(devices=[device] if on_gpu else []),
         ):
-            return _steps(rank, settings, folder, device, on_step)
+            return _steps(rank, settings, folder, device, on_step, on_checkpoint)
     finally:
         torch.set_num_threads(threads)
 
 
 def _steps(
-    rank: int, settings: DenoiserTraining, folder: Path, device: torch.device, on_step: OnStep | None
+    rank: int,
+    settings: DenoiserTraining,
+    folder: Path,
+    device: torch.device,
+    on_step: OnStep | None,
+    on_checkpoint: OnCheckpoint | None,
 ) -> TrainingState:
     torch.manual_seed(settings.seed)
     objective = make_objective(settings.loss, build_denoiser(settings.denoiser))
@@ -104,14 +121,19 @@ def _steps(
     if checkpoint.exists():
         first, seconds = load_state(checkpoint, trained, optimizer, average, dropout, kept)
         if scaling is not None:  # of those steps Adam did not see all
-            for state in optimizer.state.values():
-                state["step"] -= scaling.left_out
+            for moments in optimizer.state.values():
+                moments["step"] -= scaling.left_out
     if first > settings.steps:
         raise SkiptuneError(f"{checkpoint} is from step {first}, the run ends at {settings.steps}; delete it")
     curve = [row for row in read_log(log) if row["images"] <= first * settings.batch] if rank == 0 else []
     if rank == 0:
         write_log(log, curve)
     started = time.perf_counter() - seconds
+
+    def state() -> TrainingState:
+        prefix = objective.exported
+        exported = {name.removeprefix(prefix): a for name, a in average.items() if name.startswith(prefix)}
+        return TrainingState(denoiser.state_dict(), exported, curve, time.perf_counter() - started)
 
     share = settings.batch // settings.workers
     recent: list[Tensor] = []
@@ -165,12 +187,12 @@ def _steps(
                 if on_step is not None:
                     on_step(done * settings.batch, value)
         if rank == 0 and (done % settings.checkpoint_every == 0 or done == settings.steps):
+            if on_checkpoint is not None:
+                on_checkpoint(done * settings.batch, state())
             # The log rows up to here are on disk first, so that a resumed log is the uninterrupted one.
             used = time.perf_counter() - started
             save_state(checkpoint, trained, optimizer, average, dropout, done, used, kept)
-    prefix = objective.exported
-    exported = {name.removeprefix(prefix): a for name, a in average.items() if name.startswith(prefix)}
-    return TrainingState(denoiser.state_dict(), exported, curve, time.perf_counter() - started)
+    return state()
 
 
 def _data(

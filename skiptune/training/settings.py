@@ -15,7 +15,7 @@ HALF_PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass(frozen=True)
 class DenoiserTraining:
-    """Everything that determines a training run.
+    """Everything that determines a training run, except the weights that its loss names (``inputs_of``).
 
     Attributes:
         denoiser: ``{"class": "EDMPrecond", "kwargs": {...}}``.
@@ -30,7 +30,7 @@ class DenoiserTraining:
             before it nothing is left in a run many half-lives long.
         max_gradient_norm: gradients of a step with a larger norm, over all parameters, are scaled down to it;
             None for no clipping.
-        loss: ``{"name": a key of LOSSES or DISTILLATIONS, its arguments}``.
+        loss: ``{"name": a key of LOSSES or FROM_TEACHER, its arguments}``.
         workers: data-parallel processes, each with one thread on the CPU.
         precision: ``fp32``, or ``bf16`` or ``fp16`` for autocast with fp32 weights, the latter with loss
             scaling (``LossScale``).

@@ -29,7 +29,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
 def make_official() -> Callable[..., OfficialFile]:
     def make_official(**values: Any) -> OfficialFile:
         usual = {"file": "net.pkl", "format": "pickle", "system": "s", "role": "r", "licence": "l"}
-        return OfficialFile.of("net", {**usual, **values})
+        return OfficialFile.of("net", {"urls": ["https://x.example/net.pkl"], **usual, **values})
 
     return make_official
 

@@ -178,7 +178,7 @@ def test_something_is_shipped() -> None:
 
 @pytest.mark.parametrize("name", shipped_denoisers())
 def test_trained_files_are_read_like_official_ones(name: str) -> None:
-    """So ``inspect`` explains them, and a distillation of paper scale plays the part of missing weights."""
+    """So ``inspect`` explains them."""
     checkpoint, ours = load_checkpoint(DESK_FOLDER / f"{name}.safetensors"), load_desk_denoiser(name)
     assert checkpoint.description == ours.description and checkpoint.assumed == ()
     state, expected = checkpoint.denoiser.state_dict(), ours.denoiser.state_dict()

@@ -129,10 +129,8 @@ def test_mirror_address(client: Client, server: FileServer) -> None:
 
 
 def test_file_placed_by_hand(client: Client, server: FileServer) -> None:
-    with pytest.raises(SkiptuneError, match=r"with a browser from https://x.example/, place it at .*net.pkl"):
-        client.get(urls=(), page="https://x.example/")
-    with pytest.raises(SkiptuneError, match="net: never published; if you have it, place it at"):
-        client.get(urls=(), note="never published")
+    with pytest.raises(SkiptuneError, match="large; get it with a browser from https://x.example/, place it"):
+        client.get(urls=(), page="https://x.example/", note="large")
     client.folder.mkdir()
     client.target.write_bytes(CONTENT)
     outcome = client.get(urls=(), page="https://x.example/")
@@ -160,6 +158,7 @@ def test_damaged_record(client: Client, content: str) -> None:
         ({"file": "../net.pkl"}, "file is no plain file name"),
         ({"format": "exe"}, "format is none of pickle"),
         ({"urls": ["ftp://x"]}, "urls must begin"),
+        ({"urls": []}, "it has neither urls nor hub nor page"),
         ({"sha256": "abc"}, "sha256 is not"),
         ({"md5": "0"}, "md5 is not"),
         ({"size": "big"}, "size is no number"),

@@ -15,6 +15,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from skiptune.checkpoints.building.assemble import build_empty, innermost
+from skiptune.checkpoints.desk import load_desk_denoiser, save_desk_denoiser
 from skiptune.checkpoints.models import load_model, resolve_model
 from skiptune.denoisers.latent import LatentDenoiser
 from skiptune.errors import SkiptuneError
@@ -165,7 +166,7 @@ def test_unknown_kind_is_refused(tmp_path: Path) -> None:
     refused(
         {**OFFICIAL, "kind": "state_dict"},
         tmp_path,
-        "of kind 'state_dict'; choose one of desk, official, diffusers",
+        "of kind 'state_dict'; choose one of desk, trained, official, diffusers",
     )
 
 
@@ -219,3 +220,15 @@ class TestLatentModel:
         refused(model, tmp_path, "autoencoder.pth of model small_uvit is missing; get it from .*/autoencoder")
         alone = {key: value for key, value in model.items() if key != "autoencoder_file"}
         refused(alone, tmp_path, "holds no autoencoder: give it as the second file")
+
+
+def test_model_that_was_trained_into_the_checkpoints_folder(tmp_path: Path) -> None:
+    description = load_desk_denoiser("edm_digits_uncond").description
+    state = load_desk_denoiser("edm_digits_uncond").denoiser.state_dict()
+    path = save_desk_denoiser("tuned", description, state, {}, tmp_path)
+    model = {"name": "tuned_10m", "kind": "trained", "file": "tuned.safetensors", "denoiser": description}
+    found = resolve_model(model, tmp_path)
+    assert found.path == path and found.sha256 == json.loads((tmp_path / "tuned.json").read_text())["sha256"]
+    loaded = load_model(found).state_dict()
+    assert all(torch.equal(loaded[name], state[name]) for name in state)
+    refused({**model, "file": "x.safetensors", "url": "train it with: t.py"}, tmp_path, "missing; train it")

@@ -11,7 +11,7 @@ from cleanfid.fid import frechet_distance as cleanfid_distance
 from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
 
 from skiptune.errors import SkiptuneError
-from skiptune.evaluation.frechet import ReferenceStatistics, frechet_distance
+from skiptune.evaluation.frechet import PRECISION, ReferenceStatistics, frechet_distance
 from skiptune.evaluation.statistics import GaussianStatistics, LowRankGaussian, fit_gaussian
 
 
@@ -90,6 +90,30 @@ def test_fewer_images_than_features(n: int, m: int, d: int) -> None:
     # The roots of eigenvalues that should be zero make the form with covariances less exact.
     assert frechet_distance(statistics(n, d, 1), statistics(m, d, 2)) == pytest.approx(exact(a, b), rel=1e-5)
     assert frechet_distance(low, low) == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("scales", "offset"),
+    [((-3, 3), 0.0), ((-6, 6), 0.0), ((0, 0), 1e4), ((-1, 1), 1e6)],
+    ids=["scaled", "more scaled", "offset", "both"],
+)
+def test_badly_scaled_and_far_features_keep_their_digits(scales: tuple[int, int], offset: float) -> None:
+    scale = torch.logspace(*scales, 24, dtype=torch.float64)
+    a, b = (features(n, 24, seed) * scale + offset for n, seed in ((600, 1), (500, 2)))
+    for x, y in ((a, b), (b, a), (a[:20], b), (a[:20], b[:15])):
+        expected = exact(x, y)
+        assert frechet_distance(fit_gaussian(x), fit_gaussian(y)) == pytest.approx(expected, rel=PRECISION)
+
+
+def test_features_without_variance_or_twice_keep_the_digits_of_the_others() -> None:
+    a, b = features(400, 24, 1), features(300, 24, 2)
+    for x in (a, b):
+        x[:, 5], x[:, 6], x[:, 7] = x[:, 8], 0.0, 3.0
+    ours = frechet_distance(fit_gaussian(a), fit_gaussian(b))
+    assert ours == pytest.approx(exact(a, b), rel=PRECISION)
+    constant = torch.full((50, 24), 2.0).double()
+    expected = float((constant[0] - b.mean(0)).square().sum() + torch.cov(b.T).trace())
+    assert frechet_distance(fit_gaussian(constant), fit_gaussian(b)) == pytest.approx(expected, rel=PRECISION)
 
 
 def test_large_singular_reference_is_factored_by_its_rank() -> None:

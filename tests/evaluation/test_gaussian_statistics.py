@@ -37,10 +37,16 @@ def test_merge_gives_the_same_bits_whatever_computed_the_chunks() -> None:
     assert torch.equal(a.outer, b.outer) and torch.equal(a.total, b.total)
 
 
-def test_large_mean_costs_little_accuracy() -> None:
+@pytest.mark.parametrize("offset", [1e2, 1e3, 1e6])
+def test_large_mean_costs_little_accuracy(offset: float) -> None:
     f = features(300, 4).double()
-    shifted = GaussianStatistics.from_features(f + 1e3).covariance
-    torch.testing.assert_close(shifted, GaussianStatistics.from_features(f).covariance, rtol=1e-7, atol=1e-7)
+    shifted = GaussianStatistics.from_features(f + offset)
+    expected = torch.cov(f.T)
+    torch.testing.assert_close(shifted.covariance, expected, rtol=1e-9, atol=1e-9)
+    parts = [f[:100] + offset, f[100:] + 1e4]  # of other shifts
+    merged = GaussianStatistics.merge([GaussianStatistics.from_features(part) for part in parts])
+    torch.testing.assert_close(merged.covariance, torch.cov(torch.cat(parts).T), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(merged.mean, torch.cat(parts).mean(0), rtol=1e-12, atol=0)
 
 
 def test_unusable_features_are_refused() -> None:

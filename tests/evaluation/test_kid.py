@@ -51,6 +51,15 @@ def test_float32_products_keep_the_value(offset: float) -> None:
     assert abs(single - exact) > 1e-6 * exact
 
 
+def test_far_features_keep_their_digits() -> None:
+    """About 1e4 the kernel is 1e24, its differences 1e13: 80 bits hold them, torch-fidelity's 64 do not."""
+    x, y = activations(60, 32, 1, 1e4 + 0.05), activations(60, 32, 2, 1e4)
+    a, b = (side.numpy().astype(np.longdouble) for side in (x, y))
+    aa, bb, ab = ((p @ q.T / 32 + 1) ** 3 for p, q in ((a, a), (b, b), (a, b)))
+    within = sum((k.sum() - np.trace(k)) / (60 * 59) for k in (aa, bb))
+    assert kid(x, y, 1, 60).mean == pytest.approx(float(within - 2 * ab.mean()), rel=1e-8)
+
+
 def test_invariances_and_symmetry() -> None:
     x, y = activations(90, 16, 1), activations(90, 16, 2, 0.05)
     value = kid(x, y, 1, 90).mean

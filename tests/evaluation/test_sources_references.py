@@ -111,7 +111,7 @@ def test_nothing_in_a_pickle_is_executed(tmp_path: Path) -> None:
         ({"mu": MU, "sigma": SIGMA + np.inf}, "NaN or infinity"),
         ({"mu": MU, "sigma": np.triu(SIGMA)}, "not symmetric"),
         ({"mu": MU.astype("i8"), "sigma": SIGMA}, "mu of .* is no array of numbers"),
-        ({"features": FEATURES[0]}, r"features of .* is float32 \[6\], not numbers"),
+        ({"features": FEATURES[0]}, r"features of .* is float32 \[6\], not floats"),
         ({"features": FEATURES, "logits": FEATURES * np.nan}, "logits of .* NaN"),
         ({"features": FEATURES, "labels": FEATURES}, "labels of .* not classes"),
         ({"features": FEATURES, "labels": np.arange(3)}, "differ in length"),

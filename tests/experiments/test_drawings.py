@@ -16,11 +16,14 @@ from experiments.bench import Bench
 from experiments.drawings.lines import draw_lines
 from experiments.drawings.made import Made
 from experiments.drawings.rho_curves import draw_rho_curves
+from experiments.drawings.skip_coefficients import by_hand
 from experiments.measurement import Result
 from experiments.scale import Scale
 from experiments.tables.config import FigureConfig, parse_table
 from experiments.tables.figures import BLUE, GREEN, ORANGE
+from skiptune.checkpoints.desk import load_desk_denoiser
 from skiptune.errors import SkiptuneError
+from skiptune.interventions import find_skip_sites
 from skiptune.runtime.store import RunStore
 from skiptune.runtime.workers import Workers
 
@@ -121,3 +124,15 @@ def test_wrong_settings_are_one_clear_line(
 def test_nothing_was_searched_nothing_is_drawn(made: Made, tmp_path: Path) -> None:
     assert draw_rho_curves(tmp_path / "x.png", FigureConfig("rho_curves", "rho", {}), made) is None
     assert not (tmp_path / "x.png").exists()
+
+
+def test_coefficients_drawn_are_those_of_the_row() -> None:
+    sites = find_skip_sites(load_desk_denoiser("edm_glyphs").denoiser)
+    settings = {"name": "skip_tuning", "rho_bottom": 0.2, "rho_top": 0.6}
+    rho = by_hand(settings, sites)
+    assert len(rho) == len(sites) and (rho[0], rho[-1]) == (0.2, 0.6) and list(rho) == sorted(rho)
+    assert by_hand({**settings, "time_direction": "increasing"}, sites) == rho
+    assert by_hand({**settings, "bottom_first": False}, sites) == rho[::-1]
+    matching = by_hand({**settings, "reading": "matching"}, sites)
+    assert [value == 1 for value in matching] == [not site.matching for site in sites]
+    assert 0 < sum(site.matching for site in sites) < len(sites)

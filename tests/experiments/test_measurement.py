@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from experiments import samples
 from experiments.bench import Bench
 from experiments.measurement import SeedBlocks
 from experiments.references import FLOOR_BLOCKS, RealImages
@@ -93,6 +94,17 @@ def test_second_call_computes_nothing(bench: Bench, measurement: SampleMeasureme
     first, second = bench.measure([measurement]), bench.measure([measurement, measurement])
     assert second == [*first, *first]
     assert {path: path.stat().st_mtime_ns for path in bench.store.root.rglob("*.*")} == files
+
+
+def test_other_numerics_of_the_metrics_keep_the_images(
+    copy: Bench, measurement: SampleMeasurement, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (before,) = copy.measure([measurement])
+    times = chunk_times(sampling_run(copy, measurement))
+    monkeypatch.setattr(samples, "METRIC_NUMERICS", samples.METRIC_NUMERICS + 1)
+    (after,) = copy.measure([measurement])
+    assert after.record != before.record and after.run == before.run
+    assert chunk_times(sampling_run(copy, measurement)) == times
 
 
 def test_more_seeds_go_on_where_fewer_stopped(copy: Bench, measurement: SampleMeasurement) -> None:

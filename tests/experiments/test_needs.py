@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from experiments.cost import dry_run
-from experiments.needs import Needs, RowNeeds, needs_of, render
+from experiments.needs import Need, Needs, RowNeeds, needs_of, render
 from experiments.scale import Scale
 from experiments.tables.config import parse_table
 from skiptune.checkpoints.fetching.official import OfficialFile
@@ -34,7 +34,7 @@ def test_agrees_with_the_dry_run(
     assert f"images in total: {needs.images}" in text
     assert (f"estimate: {needs.gpu_hours:.1f} GPU-hours" in text) == (name == "paper")
     assert len(needs.files) == text.count("(missing): ")
-    assert all(f"{file} (missing): {url}" in text for file, url in needs.files.items())
+    assert all(f"{file} (missing): {need.origin}" in text for file, need in needs.files.items())
 
 
 def test_unknown_kind_of_measurement(
@@ -62,14 +62,13 @@ def test_features_of_a_row_are_needed_too(
 
 def test_list_adds_up(tmp_path: Path) -> None:
     (tmp_path / "b.pkl").write_bytes(b"")
+    (tmp_path / "e.safetensors").write_bytes(b"")
     url = "https://x.example"
+    a, b, c = (Need(f"{url}/{name}") for name in "abc")
+    made = {f"{name}.safetensors": Need("train it", made_here=True) for name in "gef"}
     tables = {
-        "p 01": Needs(
-            (row(60, 1.0), row(40, 0.5)), {"a.pkl": f"{url}/a", "b.pkl": f"{url}/b"}, frozenset({"json"})
-        ),
-        "p 02": Needs(
-            (row(50, 2.0),), {"a.pkl": f"{url}/a", "c.pkl": f"{url}/c"}, frozenset({"no_such_module"})
-        ),
+        "p 01": Needs((row(60, 1.0), row(40, 0.5)), {"a.pkl": a, "b.pkl": b}, frozenset({"json"})),
+        "p 02": Needs((row(50, 2.0),), {"a.pkl": a, "c.pkl": c, **made}, frozenset({"no_such_module"})),
         "p 03": "wrong",
         "p 04": None,
     }
@@ -83,9 +82,14 @@ def test_list_adds_up(tmp_path: Path) -> None:
     assert f"a.pkl: missing, 2 MB, free; python scripts/download.py a ({url}/a)" in lines
     assert f"c.pkl: missing, size unknown, {url}/c" in lines
     assert "to download: about 2 MB, 2 files, and 1 of unknown size" in lines
+    assert "f.safetensors: missing, made here; train it" in lines
+    assert "e.safetensors: here, made here; train it" in lines
+    assert "to be made here, published nowhere: f.safetensors, g.safetensors" in lines
     assert lines[lines.index("Missing on this machine") + 1 :] == [
         "file a.pkl",
         "file c.pkl",
+        "file g.safetensors",
+        "file f.safetensors",
         "package no_such_module",
         "a GPU",
         "a sound configuration of p 03",

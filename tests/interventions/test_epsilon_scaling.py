@@ -17,7 +17,6 @@ from skiptune.errors import SkiptuneError
 from skiptune.interventions import EpsilonScaling
 from skiptune.interventions.build import attach_intervention, complete_settings
 from skiptune.interventions.effect import effect
-from skiptune.runtime.sampling import named_intervention
 from skiptune.runtime.together import sample_together
 from skiptune.samplers import make_sampler, sample
 from skiptune.skip_step import SkipStep
@@ -242,11 +241,8 @@ class TestSettings:
             assert torch.equal(denoiser(NOISE, sigma), expected)
         assert not torch.equal(denoiser(NOISE, sigma), expected)
 
-    def test_neutral_settings_are_the_run_without(self) -> None:
-        neutral = {"name": "epsilon_scaling", "scale": 1}
-        assert named_intervention(neutral) == {"name": "none"} and effect(neutral, (), (1.0,)) is None
-        acting = {**neutral, "skip": 10}
-        assert named_intervention(acting) == complete_settings(acting)
+    def test_settings_are_canonical_and_told_apart(self) -> None:
+        acting = {"name": "epsilon_scaling", "scale": 1, "skip": 10}
         assert type(complete_settings(acting)["scale"]) is float
         keys = {effect({**acting, "skip": skip}, (), (1.0,)) for skip in (2, 10)}
         assert len(keys) == 2 and None not in keys

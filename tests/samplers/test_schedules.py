@@ -33,6 +33,14 @@ def test_vp_passes_through_the_given_levels():
     assert (through_default.beta_d, through_default.beta_min) == pytest.approx((19.9, 0.1))
 
 
+@pytest.mark.parametrize("schedule", [VP(), VP.through(0.002, 80.0), VP.through(0.002, 80.0, scaled=False)])
+def test_clean_images_are_at_time_zero(schedule):
+    levels = torch.tensor([80.0, 0.002, 0.0], dtype=torch.float64)
+    times = schedule.time(levels)
+    assert times[2] == 0 and times[1] > 0
+    torch.testing.assert_close(schedule.sigma(times), levels)
+
+
 def test_discrete_schedule_has_the_given_betas_at_its_nodes():
     t = torch.arange(1, 101, dtype=torch.float64) / 100
     alphas = (1 - torch.tensor(BETAS, dtype=torch.float64)).cumprod(0)

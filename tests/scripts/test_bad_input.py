@@ -97,6 +97,47 @@ def test_reproduce(server: Server, folder: Path, case: str) -> None:
     assert not list(folder.rglob("*.safetensors"))
 
 
+SHORT = ("sampler=euler", "sampler.steps=1", "reference_images=300", "tracker=none", "workers=1")
+TUNE = {
+    "report on the selection seeds": (["seeds.report.first=1000000"], "overlap"),
+    "report of one block": (["seeds.report.count=1"], "seeds.report has 1 block"),
+    "seeds of parts of chunks": (["seeds.select.size=300"], "multiples of 250"),
+    "seeds no blocks": (["seeds=5"], "seeds are {select, report}, not 5"),
+    "report no blocks": (["seeds.report=5"], "seed blocks are {first, count, size}, not 5"),
+    "nothing to tune": (
+        ["space.rho_bottom=0.5", "space.rho_top=1", "space.time_direction=null"],
+        "every setting of the space is fixed",
+    ),
+    "space no settings": (["space=wide"], "space is 'wide'"),
+    "rho zero": (["space.rho_bottom.low=0"], "rho_bottom is 0.0, it must lie in (0, 1]"),
+    "rho above 1": (["space.rho_top.high=1.2"], "rho_top is 1.1"),
+    "no step": (["space.rho_bottom.step=0"], "step must be positive"),
+    "unknown direction": (["space.time_direction=[sideways]"], "unknown time direction 'sideways'"),
+    "unknown setting": (["+space.depth=[0.5,0.6]"], "space.depth cannot be tuned"),
+    "few trials": (["trials=2"], "trials is 2"),
+    "trials no number": (["trials=many"], "trials is 'many'"),
+    "optimiser seed no number": (["optimiser_seed=x"], "optimiser_seed is 'x'"),
+    "unknown metric": (["metric=beauty"], "unknown metric 'beauty'"),
+    "other intervention": (["intervention=freeu"], "the intervention is freeu"),
+    "no reference file": (["reference=none.npz"], "reference file none.npz is missing"),
+    "model not downloaded": (["model=edm_imagenet64"], "get it from https://"),
+    "one level for a schedule": (["trials=3"], "at least two positive noise levels"),
+    "unwritable store": (
+        ["outputs=file/store", "results=results", "space.time_direction=null"],
+        "cannot write",
+    ),
+    "unwritable results": (["results=file/results"], "cannot write"),
+}
+
+
+@pytest.mark.parametrize("case", TUNE)
+def test_tune(server: Server, folder: Path, case: str) -> None:
+    arguments, wanted = TUNE[case]
+    done = server.run(folder, "tune.py", *SHORT, *arguments)
+    assert wanted in done.error_line()
+    assert not list(folder.rglob("*.safetensors")) and not list(folder.rglob("*.json"))
+
+
 def test_weights_with_another_hash(server: Server, folder: Path) -> None:
     shutil.copy(DESK_FOLDER / "edm_glyphs.safetensors", folder / "weights.safetensors")
     model = (
@@ -116,6 +157,8 @@ def test_benchmark(server: Server, folder: Path) -> None:
         (["loading", "images=500"], "unknown setting 'images'; settings: systems, results"),
         (["loading", "systems=edm_runes"], "unknown system 'edm_runes'; choose all or some"),
         (["sampling", "edm_repo=file"], "no checkout of NVlabs/edm"),
+        (["tuning", "select=few"], "select is 'few'"),
+        (["tuning", "optimisers=0"], "optimisers is '0'"),
     ):
         assert wanted in server.run(folder, "benchmark.py", *arguments).error_line()
     assert_untouched(folder)

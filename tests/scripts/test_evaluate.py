@@ -38,6 +38,10 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.savez(folder / "statistics.npz", mu=b.mean(0), sigma=np.cov(b, rowvar=False))
     np.savez(folder / "nan.npz", features=np.full((300, 24), np.nan, "f4"))
     np.savez(folder / "other.npz", x=a)
+    np.savez(folder / "none.npz", features=a[:0])
+    np.savez(folder / "wide.npz", features=np.hstack([a, a]))
+    np.savez(folder / "objects.npz", features=np.array([[folder] * 24] * 9, dtype=object))
+    (folder / "half.npz").write_bytes((folder / "a.npz").read_bytes()[:9000])
     pictures = draw.integers(0, 255, (40, 16, 16, 3), dtype=np.uint8)
     np.savez(folder / "images.npz", images=pictures)
     (folder / "pictures").mkdir()
@@ -46,6 +50,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
             path = folder / f"pictures/{i:03}.png"
             Image.fromarray(pixels).save(path)
             archive.write(path, path.name)
+    (folder / "half.zip").write_bytes((folder / "pictures.zip").read_bytes()[:9000])
     (folder / "mixed").mkdir()
     Image.fromarray(pictures[0]).save(folder / "mixed/a.png")
     Image.fromarray(pictures[0][:8]).save(folder / "mixed/b.png")
@@ -135,6 +140,12 @@ def test_images_beside_statistics_are_used_where_features_are_needed(evaluate: E
         ("features=gone.npz reference=b.npz", "gone.npz does not exist"),
         ("generated=gone reference=b.npz", "gone does not exist"),
         ("features=nan.npz reference_features=b.npz", "NaN"),
+        ("features=none.npz reference_features=b.npz", "of 1 image or more"),
+        ("features=wide.npz reference_features=b.npz", "48 and 24 features"),
+        ("features=objects.npz reference_features=b.npz", "no npz file of plain arrays"),
+        ("features=half.npz reference_features=b.npz", "no npz file of plain arrays"),
+        ("features=b.npz reference_features=b.npz metrics=[is]", "an array 'logits'"),
+        ("generated=half.zip reference=b.npz extractor=glyphs_cnn", "no folder or zip file"),
         ("features=other.npz reference_features=b.npz", "no array 'features', it has x"),
         ("features=a.npz reference=other.npz extractor=glyphs_cnn", "holds no images"),
         ("features=a.npz reference=statistics.npz metrics=[kid]", "kid needs the features"),

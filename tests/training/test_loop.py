@@ -114,6 +114,24 @@ def test_run_is_lengthened_before_its_decay(tmp_path: Path) -> None:
     assert train(long, tmp_path / "late").curve != whole.curve
 
 
+def test_what_is_seen_at_a_checkpoint_is_the_run_that_ends_there(tmp_path: Path) -> None:
+    """Stopped and continued, every checkpoint is seen, with the bits of a run of its own."""
+    seen: dict[int, dict[str, Tensor]] = {}
+
+    def keep(images: int, state: TrainingState) -> None:
+        seen[images] = {name: average.clone() for name, average in state.average.items()}
+
+    settings = small(decay_images=0)
+    with pytest.raises(Stop):
+        train(settings, tmp_path / "parts", stop_after(80), keep)
+    assert sorted(seen) == [32, 64]
+    train(settings, tmp_path / "parts", on_checkpoint=keep)
+    assert sorted(seen) == [32, 64, 96, 128, 160, 192]
+    for images in (64, 128):
+        alone = train(small(decay_images=0, images=images), tmp_path / str(images)).average
+        assert all(torch.equal(seen[images][name], alone[name]) for name in alone)
+
+
 def test_average_follows_the_weights(tmp_path: Path) -> None:
     changes: dict[str, Any] = {"decay_images": 0, "log_every": 1, "checkpoint_every": 1, "ema_halflife": 1000}
     torch.manual_seed(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -15,15 +16,23 @@ from omegaconf import OmegaConf
 from small_training import small
 
 from scripts import train
-from skiptune.checkpoints.desk import load_desk_denoiser
+from skiptune.checkpoints.desk import (
+    DESK_FOLDER,
+    load_coefficients,
+    load_desk_denoiser,
+    save_desk_denoiser,
+)
 from skiptune.denoisers import build_denoiser
+from skiptune.errors import SkiptuneError
 from skiptune.evaluation.extractors import load_extractor
 from skiptune.training.autoencoder import AutoencoderTraining
 from skiptune.training.classification import ClassifierTraining
+from skiptune.training.objectives.inputs import inputs_of
 from skiptune.training.settings import DenoiserTraining
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAININGS = sorted(path.stem for path in (ROOT / "configs/training").glob("*.yaml"))
+NO_TRACKER = {"name": "none", "mode": "offline", "project": "", "group": ""}
 
 
 @pytest.fixture
@@ -31,20 +40,37 @@ def script() -> ModuleType:
     return train
 
 
-def composed(name: str) -> dict[str, Any]:
-    """What the command at the head of configs/training/NAME.yaml is given."""
-    text = (ROOT / f"configs/training/{name}.yaml").read_text()
-    (command,) = re.findall(r"^# Command: .*?python scripts/train.py (.*)$", text, re.M)
-    overrides = re.sub(r" +\(.*\)$| +&& .*$", "", command).split()
+def composed(*overrides: str) -> dict[str, Any]:
+    """What the command with these arguments is given."""
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        values = OmegaConf.to_container(compose("train", overrides), resolve=True, throw_on_missing=True)
+        given = compose("train", list(overrides))
+        values = OmegaConf.to_container(given, resolve=True, throw_on_missing=True)
     assert isinstance(values, dict)
     return values  # type: ignore[return-value]
 
 
+def of_command(name: str) -> dict[str, Any]:
+    """What the command at the head of configs/training/NAME.yaml is given."""
+    text = (ROOT / f"configs/training/{name}.yaml").read_text()
+    (command,) = re.findall(r"^# Command: .*?python scripts/train.py (.*)$", text, re.M)
+    return composed(*re.sub(r" +\(.*\)$| +&& .*$", "", command).split())
+
+
+def configuration(group: str, name: str) -> dict[str, Any]:
+    values = composed(f"+{group}@it={name}")["it"]
+    assert isinstance(values, dict)
+    return values
+
+
+def config_of(model: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """What a command for this model is given, without its training; all it writes is below ``folder``."""
+    places = {"outputs": str(folder / "outputs"), "export": str(folder / "desk")}
+    return {"model": model, "tracker": NO_TRACKER, "download": False, **places}
+
+
 @pytest.mark.parametrize("name", TRAININGS)
 def test_command_of_a_configuration_is_complete(name: str) -> None:
-    config = composed(name)
+    config = of_command(name)
     training, model = config["training"], config["model"]
     kind = training.pop("kind")
     if kind == "classifier":
@@ -53,10 +79,19 @@ def test_command_of_a_configuration_is_complete(name: str) -> None:
     if kind == "autoencoder":
         assert AutoencoderTraining(**training).steps > 500
         return
-    assert model["name"] == name and (model["kind"] == "desk") == (training["device"] == "cpu")
+    for snapshot in training.pop("snapshots", []):
+        assert configuration("model", snapshot["name"])["name"] == snapshot["name"]
+        assert snapshot["images"] % (training["batch"] * training["checkpoint_every"]) == 0
+        assert snapshot["images"] < training["images"] and training["decay_images"] == 0
+    made, steps = model["name"], 1001
+    if kind == "skip_coefficients":
+        teacher = training["loss"]["teacher"]
+        assert model["name"] == (teacher if isinstance(teacher, str) else teacher["name"])
+        made, steps = training.pop("name"), 500
+    assert made == name and training["images"] // training["batch"] >= steps
+    assert (model["kind"] == "desk") == (training["device"] == "cpu")
     assert (config["export"] == "skiptune/checkpoints/desk") == (model["kind"] == "desk")
     settings = DenoiserTraining(name=name, denoiser=model["denoiser"], dataset=model["dataset"], **training)
-    assert settings.steps > 1000
     assert settings.learning_rate_at(settings.images // 2) == settings.learning_rate
     with torch.device("cpu" if model["kind"] == "desk" else "meta"):
         build_denoiser(settings.denoiser)
@@ -77,7 +112,7 @@ def test_trainings_of_s2dm_are_the_published_ones(
         loss = {**plain, **readings, "name": "skip_step", "skip": skip}
         expected[f"s2dm_skip{skip}"] = (steps[0], loss)
     for name, (count, loss) in expected.items():
-        config = composed(f"{name}_{dataset}")
+        config = of_command(f"{name}_{dataset}")
         training, model = config["training"], config["model"]
         settings = DenoiserTraining(
             name=model["name"],
@@ -98,13 +133,7 @@ def test_trainings_of_s2dm_are_the_published_ones(
 def test_denoiser_is_exported_with_its_record(script: ModuleType, tmp_path: Path) -> None:
     settings = small()
     training = {"seed": 5, "log_every": 2, "checkpoint_every": 20, "images": 160, "batch": 4, "workers": 1}
-    config = {
-        "model": {"name": "small", "denoiser": settings.denoiser, "dataset": "digits"},
-        "tracker": {"name": "none", "mode": "offline", "project": "", "group": ""},
-        "outputs": str(tmp_path / "outputs"),
-        "download": False,
-        "export": str(tmp_path / "desk"),
-    }
+    config = config_of({"name": "small", "denoiser": settings.denoiser, "dataset": "digits"}, tmp_path)
     script.train_denoiser(config, training)
     record = json.loads((tmp_path / "desk/small.json").read_text())
     loaded = load_desk_denoiser("small", tmp_path / "desk")
@@ -121,6 +150,146 @@ def test_denoiser_is_exported_with_its_record(script: ModuleType, tmp_path: Path
     (tmp_path / "desk/small.safetensors").unlink()
     script.train_denoiser(config, training)
     assert (tmp_path / "desk/small.safetensors").read_bytes() == weights
+
+
+def test_snapshots_are_models_of_their_own(script: ModuleType, tmp_path: Path) -> None:
+    settings = small()
+    common = {"log_every": 2, "checkpoint_every": 4, "batch": 4, "workers": 1, "decay_images": 0}
+    config = config_of({"name": "long", "denoiser": settings.denoiser, "dataset": "digits"}, tmp_path)
+    snapshots = [{"images": 16, "name": "short"}]
+    script.train_denoiser(config, {**common, "images": 48, "snapshots": snapshots})
+    short = json.loads((tmp_path / "desk/short.json").read_text())
+    assert short["settings"]["name"] == "short" and short["settings"]["images"] == 16
+    assert [images for images, _ in short["loss_curve"]] == [8, 16]
+    # A run with the settings of its record gives the same weights.
+    alone = {**config, "model": {**config["model"], "name": "short"}, "export": str(tmp_path / "alone")}
+    script.train_denoiser(alone, {**common, "images": 16})
+    weights = [(tmp_path / folder / "short.safetensors").read_bytes() for folder in ("desk", "alone")]
+    assert weights[0] == weights[1] != (tmp_path / "desk/long.safetensors").read_bytes()
+
+    for wrong, message in (
+        ({"snapshots": [{"images": 12, "name": "x"}]}, "no checkpoint at the snapshot of 12 images"),
+        ({"snapshots": snapshots, "decay_images": 40}, "learning rate decays before the snapshot of 16"),
+    ):
+        with pytest.raises(SkiptuneError, match=message):
+            script.train_denoiser(config, {**common, "images": 48, **wrong})
+
+
+def test_a_snapshot_that_was_passed_is_never_missed_in_silence(script: ModuleType, tmp_path: Path) -> None:
+    """A run resumed with other snapshots, or to another folder, says what is no longer to be had."""
+    config = config_of({"name": "long", "denoiser": small().denoiser, "dataset": "digits"}, tmp_path)
+    short, shorter = ({"images": images, "name": f"after_{images}"} for images in (32, 16))
+    training = {
+        "log_every": 2,
+        "checkpoint_every": 4,
+        "batch": 4,
+        "workers": 1,
+        "decay_images": 0,
+        "images": 48,
+    }
+
+    def train(export: str = "desk", *snapshots: dict[str, Any]) -> None:
+        script.train_denoiser(
+            {**config, "export": str(tmp_path / export)}, {**training, "snapshots": list(snapshots)}
+        )
+
+    train("desk", short)
+    train("desk", short)  # nothing to compute, nothing missing
+    for export, snapshots, name in (
+        ("desk", (short, shorter), "desk/after_16"),
+        ("other", (short,), "other/after_32"),
+        ("desk", ({**shorter, "name": "after_32"},), "desk/after_32"),  # that is of other images
+    ):
+        line = f"past the snapshot of .. images, and .*{name}.safetensors is not what it left: export"
+        with pytest.raises(SkiptuneError, match=line) as caught:
+            train(export, *snapshots)
+        assert "\n" not in str(caught.value)
+    assert not (tmp_path / "other").exists()
+    (folder,) = (tmp_path / "outputs/training").iterdir()
+    (folder / "checkpoint.safetensors").unlink()  # from the beginning they are all on the way
+    train("other", short, shorter)
+    assert {path.stem for path in (tmp_path / "other").glob("*.json")} == {"after_16", "after_32", "long"}
+
+
+def test_weights_that_a_training_begins_with_are_part_of_its_name_and_record(
+    script: ModuleType, tmp_path: Path
+) -> None:
+    """Another teacher of the same name starts a run of its own, which does not return the old one."""
+    checkpoints = tmp_path / "checkpoints"
+    teacher = {"name": "old", "kind": "trained", "file": "old.safetensors", "denoiser": small(0.0).denoiser}
+    loss = {
+        "name": "feature_denoising", "teacher": teacher, "features": "digits_cnn",
+        "checkpoints": str(checkpoints),
+    }  # fmt: skip
+    config = config_of({"name": "tuned", "denoiser": teacher["denoiser"], "dataset": "digits"}, tmp_path)
+    training = {"images": 8, "batch": 4, "workers": 1, "warmup_images": 0, "decay_images": 0, "loss": loss}
+    records, weights = [], []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        state = build_denoiser(teacher["denoiser"]).state_dict()
+        save_desk_denoiser("old", teacher["denoiser"], state, {}, checkpoints)
+        script.train_denoiser(config, training)
+        records.append(json.loads((tmp_path / "desk/tuned.json").read_text()))
+        weights.append((tmp_path / "desk/tuned.safetensors").read_bytes())
+        assert records[-1]["inputs"] == {
+            "teacher": load_desk_denoiser("old", checkpoints).sha256,
+            "features": load_extractor("digits_cnn").digest,
+        }
+    assert weights[0] != weights[1] and records[0]["settings"] == records[1]["settings"]
+    assert len(list((tmp_path / "outputs/training").iterdir())) == 2
+
+
+def test_weights_are_found_by_name_and_by_configuration(tmp_path: Path) -> None:
+    assert inputs_of({"name": "edm"}) == {}
+    digits = load_desk_denoiser("edm_digits_uncond").sha256
+    shipped = {"teacher": digits, "features": load_extractor("digits_vit").digest}
+    by_name = {"teacher": "edm_digits_uncond", "features": "digits_vit"}
+    by_configuration = {
+        "teacher": configuration("model", "edm_digits_uncond"),
+        "features": configuration("features", "digits_vit"),
+    }
+    assert inputs_of(by_name) == inputs_of(by_configuration) == shipped
+    file = (DESK_FOLDER / "autoencoder_glyphs.safetensors").read_bytes()
+    of_latents = {"name": "noise_prediction", "autoencoder": "autoencoder_glyphs"}
+    assert inputs_of(of_latents) == {"autoencoder": hashlib.sha256(file).hexdigest()}
+    for key in ("teacher", "autoencoder"):
+        with pytest.raises(SkiptuneError, match="no desk model 'nobody'"):
+            inputs_of({key: "nobody"})
+    elsewhere = {"teacher": configuration("model", "edm_imagenet64"), "checkpoints": str(tmp_path)}
+    with pytest.raises(SkiptuneError, match="cond-adm.pkl of model edm_imagenet64 is missing"):
+        inputs_of(elsewhere)
+
+
+def test_coefficients_are_exported_with_their_record(script: ModuleType, tmp_path: Path) -> None:
+    config = config_of(configuration("model", "edm_digits_uncond"), tmp_path)
+    loss = {
+        "name": "skip_coefficients", "teacher": "edm_digits_uncond", "features": "digits_resnet",
+        "bounded": True, "start": 0.9,
+    }  # fmt: skip
+    training = {"name": "rho_digits", "images": 16, "batch": 4, "workers": 1, "learning_rate": 0.1}
+    script.train_skip_coefficients(config, {**training, "loss": loss, "warmup_images": 0, "decay_images": 0})
+    record = json.loads((tmp_path / "desk/rho_digits.json").read_text())
+    found = load_coefficients("rho_digits", tmp_path / "desk")
+    assert record["sha256"] == found.sha256 and list(found.rho) == record["rho"] and len(found.rho) == 6
+    assert all(0 < rho < 1 and rho != 0.9 for rho in found.rho)
+    assert found.model_sha256 == load_desk_denoiser("edm_digits_uncond").sha256
+    assert record["parameters"] == 6 and record["settings"]["loss"] == loss
+    assert record["inputs"]["teacher"] == found.model_sha256
+    (tmp_path / "desk/rho_digits.safetensors").write_bytes(b"damaged")
+    with pytest.raises(SkiptuneError, match="has not the sha256 of its record"):
+        load_coefficients("rho_digits", tmp_path / "desk")
+
+
+def test_coefficients_are_of_the_model_that_they_are_learned_on(script: ModuleType, tmp_path: Path) -> None:
+    config = config_of(configuration("model", "edm_glyphs_hybrid_8k"), tmp_path)
+    training = configuration("training", "rho_free_glyphs")
+    assert training.pop("kind") == "skip_coefficients"
+    line = "rho_free_glyphs is learned on edm_glyphs, not on edm_glyphs_hybrid_8k; give model=edm_glyphs$"
+    for teacher in ("edm_glyphs", configuration("model", "edm_glyphs")):
+        loss = {**training["loss"], "teacher": teacher}
+        with pytest.raises(SkiptuneError, match=line):
+            script.train_skip_coefficients(config, {**training, "loss": loss})
+    assert not list(tmp_path.iterdir())
 
 
 def test_classifiers_are_trained_by_name(

@@ -14,6 +14,7 @@ from experiments.tables.rules.limit import below_limit
 from experiments.tables.rules.mostly_below import mostly_below
 from experiments.tables.rules.never_rises import never_rises
 from experiments.tables.rules.ratio_below import ratio_below
+from experiments.tables.rules.ruin import ruined_beyond
 from experiments.tables.rules.signs import signs
 from skiptune.errors import SkiptuneError
 
@@ -28,6 +29,7 @@ RULES: dict[str, Rule] = {
     "mostly_below": mostly_below,
     "below_bound": below_bound,
     "never_rises": never_rises,
+    "ruined_beyond": ruined_beyond,
     **CURVE_RULES,
 }
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from experiments.tables.config import ClaimConfig
 from experiments.tables.parsing import Section
 from experiments.tables.results import ClaimResult
-from experiments.tables.rules.evidence import Evidence, corrected, span, undecided
+from experiments.tables.rules.evidence import Evidence, corrected, span, undecided, widened
 from skiptune.evaluation.intervals import block_interval, paired_difference_interval
 
 
@@ -29,17 +29,24 @@ def below_bound(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
         return undecided(claim, "not run", f"'{row.id}' was not measured.")
     if any(len(values) == 1 for values in series.values()):
         return undecided(claim, "inconclusive", "One seed block has no spread to test against.")
-    wide = corrected(len(metrics) + len(pairs))
+    tests = len(metrics) + len(pairs)
+    confidence = corrected(tests)
     intervals = {metric: block_interval(series[metric]) for metric in metrics}
-    above = any(block_interval(series[metric], wide).low > bound for metric in metrics)
+    wide = {metric: block_interval(series[metric], confidence) for metric in metrics}
+    above = any(interval.low > bound for interval in wide.values())
     below = all(interval.high < bound for interval in intervals.values())
-    text = "; ".join(f"{metric}: {span(interval)}" for metric, interval in intervals.items())
+    text = "; ".join(
+        f"{metric}: {span(interval)}{widened(wide[metric], tests, interval.low > bound)}"
+        for metric, interval in intervals.items()
+    )
     text = f"Below {bound:g}, mean over seed blocks with 95% t interval: {text}."
     for a, b in pairs:
         difference = paired_difference_interval(series[a], series[b])
-        above = above or paired_difference_interval(series[a], series[b], wide).low > 0
+        deciding = paired_difference_interval(series[a], series[b], confidence)
+        above = above or deciding.low > 0
         below = below and difference.high < 0
-        text += f" {a} minus {b}: {span(difference)} (claimed below 0)."
+        seen = span(difference) + widened(deciding, tests, difference.low > 0)
+        text += f" {a} minus {b}: {seen} (claimed below 0)."
     verdict = "contradicted" if above else "supported" if below else "inconclusive"
     largest = max(intervals.values(), key=lambda interval: interval.value)
     return ClaimResult(claim.id, verdict, largest.value, largest.low, largest.high, text)

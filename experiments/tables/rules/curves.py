@@ -49,7 +49,7 @@ def rule(shape: Shape) -> Rule:
     The seed blocks, which all rows share, are drawn with replacement 2000 times; deviations from the mean are
     stretched to the width of a t interval of as many blocks. The effect is the share of the draws in which
     the shape holds. Supported from 97.5% on. Contradicted if it holds in at most 2.5%, divided by the number
-    of curves, of the draws of one curve; of all together where the shape relates curves.
+    of curves, of the draws of one curve; of all together where the shape relates curves, which takes two.
     """
 
     def judge(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
@@ -57,6 +57,11 @@ def rule(shape: Shape) -> Rule:
         if isinstance(found, ClaimResult):
             return found
         data, described = found
+        if not shape.each and len(data) == 1:
+            raise SkiptuneError(
+                f"claim {claim.id}: rule '{claim.rule}' relates curves, but the rows of its `arms` make up "
+                "one; name a `group` that tells curves apart, or more arms"
+            )
         count, generator = data[0][0][1].shape[0], np.random.default_rng(0)
         # Of count blocks the bootstrap's spread is too small by sqrt(1 - 1/count), and normal instead of t.
         stretch = (count / (count - 1)) ** 0.5 * stdtrit(count - 1, 0.975) / 1.959964
@@ -175,6 +180,13 @@ def falls_then_rises(curves: Curves) -> bool:
     return all(min(value for _, value in c[1:]) < c[0][1] < c[-1][1] for c in curves)
 
 
+def helps_then_harms(curves: Curves) -> bool:
+    """The last curve falls below its beginning and ends above it, but never comes down to the others."""
+    *others, course = curves
+    best = min(value for curve in others for _, value in curve)
+    return falls_then_rises([course]) and min(value for _, value in course) > best
+
+
 CURVE_RULES: dict[str, Rule] = {
     "lowest_inside": rule(Shape("Lowest point of every curve inside of its ends", lowest_inside)),
     "best_rises": rule(
@@ -190,4 +202,11 @@ CURVE_RULES: dict[str, Rule] = {
         Shape("Lowest point not among the three at either end", lowest_in_the_middle)
     ),
     "falls_then_rises": rule(Shape("Falls below its beginning, ends above it", falls_then_rises)),
+    "helps_then_harms": rule(
+        Shape(
+            "Last curve falls below its beginning, ends above it, and stays above the others' lowest point",
+            helps_then_harms,
+            each=False,
+        )
+    ),
 }

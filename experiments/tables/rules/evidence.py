@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from experiments.tables.config import ClaimConfig, TableConfig
 from experiments.tables.results import ClaimResult
@@ -15,13 +16,15 @@ from skiptune.evaluation.intervals import Interval
 class Evidence:
     """What was measured on the report seeds: row id -> metric -> one value per seed block.
 
-    `selected`: row id -> what was chosen for it on the selection seeds.
+    `selected`: row id -> what was chosen for it on the selection seeds. `interventions`: row id -> the
+    settings that its images were sampled with, learned coefficients among them.
     """
 
     config: TableConfig
     scale: str
     blocks: Mapping[str, Mapping[str, Sequence[float]]]
     selected: Mapping[str, float] = field(default_factory=dict)
+    interventions: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def series(self, row: str, metric: str) -> Sequence[float]:
         """The block values of a row, empty if it was not measured."""
@@ -39,6 +42,13 @@ def undecided(claim: ClaimConfig, verdict: str, why: str) -> ClaimResult:
 def corrected(tests: int) -> float:
     """Confidence of each of several intervals, one of which suffices to contradict (Bonferroni)."""
     return 1 - 0.05 / tests
+
+
+def widened(interval: Interval, tests: int, opposed: bool) -> str:
+    """What decides, to follow a 95% interval opposed to the claim: the one of `corrected` confidence."""
+    if not opposed or tests == 1:
+        return ""
+    return f" (widened for {tests} tests to {corrected(tests):.2%}: {span(interval)})"
 
 
 def span(interval: Interval) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from experiments.tables.config import ClaimConfig, TableConfig
 from experiments.tables.parsing import Section
 from experiments.tables.results import ClaimResult
-from experiments.tables.rules.evidence import Evidence, corrected, span, undecided
+from experiments.tables.rules.evidence import Evidence, corrected, span, undecided, widened
 from skiptune.errors import SkiptuneError
 from skiptune.evaluation.intervals import Interval, paired_ratio_interval
 
@@ -46,9 +46,8 @@ def ratio_below(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
             return no_number("inconclusive", "One seed block has no spread to test against.")
         ratios.append(paired_ratio_interval(tuned, baseline))
         wide.append(paired_ratio_interval(tuned, baseline, corrected(len(rows))))
-        found.append(
-            f"{row.label}: {span(ratios[-1])}, n = {ratios[-1].n}{printed[i] if i < len(printed) else ''}"
-        )
+        seen = span(ratios[-1]) + widened(wide[-1], len(rows), ratios[-1].low > min(weak, strong))
+        found.append(f"{row.label}: {seen}, n = {ratios[-1].n}{printed[i] if i < len(printed) else ''}")
 
     verdict = _side(ratios, wide, weak)
     holds = {"supported": "holds", "contradicted": "does not hold", "inconclusive": "undecided"}

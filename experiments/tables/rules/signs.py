@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from experiments.tables.config import ClaimConfig
 from experiments.tables.parsing import Section
 from experiments.tables.results import ClaimResult
-from experiments.tables.rules.evidence import Evidence, corrected, span, undecided
+from experiments.tables.rules.evidence import Evidence, corrected, span, undecided, widened
 from skiptune.errors import SkiptuneError
 from skiptune.evaluation.intervals import paired_difference_interval
 
@@ -47,7 +47,9 @@ def signs(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
         wide = paired_difference_interval(ours, theirs, corrected(len(tests)))
         margins.append((low, max(direction * wide.low, direction * wide.high), interval))
         other = evidence.config.row(against).label
-        found.append(f"{metric} of {row.label} minus {other}: {span(interval)} (claimed {sign})")
+        opposed = max(direction * interval.low, direction * interval.high) < 0
+        seen = span(interval) + widened(wide, len(tests), opposed)
+        found.append(f"{metric} of {row.label} minus {other}: {seen} (claimed {sign})")
     verdict = _verdict([(low, high) for low, high, _ in margins])
     worst = min(margins, key=lambda margin: (margin[0] + margin[1]) / max(margin[1] - margin[0], 1e-300))[2]
     text = f"{TEST}: {'; '.join(found)}."

@@ -95,7 +95,10 @@ def one_line(text: str, most: int = 350) -> str:
 
 
 def read_contents(path: Path) -> Contents:
-    """The contents of a file of any official format, or of one converted or trained by this project."""
+    """The contents of a file of any official format, or of one converted or trained by this project.
+
+    Those trained here, whose model is of kind ``desk`` or ``trained``, are read so for ``inspect`` alone.
+    """
     checkpoint = read_checkpoint(path)
     header = safetensors_header(path)
     if HEADER not in header:

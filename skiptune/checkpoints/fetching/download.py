@@ -109,8 +109,6 @@ def verify(official: OfficialFile, path: Path, target: Path, advice: str) -> tup
 def by_hand(official: OfficialFile, target: Path) -> str:
     """What a person does to get the file."""
     note = f"{official.note}; " if official.note else ""
-    if not official.published:
-        return f"{note}if you have it, place it at {target} and run this again"
     return f"{note}get it with a browser from {official.origin}, place it at {target} and run this again"
 
 

@@ -75,6 +75,7 @@ class OfficialFile:
             "urls must begin with http:// or https://": not all(
                 re.match(r"https?://", str(url)) for url in official.urls
             ),
+            "it has neither urls nor hub nor page": not (official.automatic or official.page),
             "sha256 is not 8 to 64 hex digits": not _hex(official.sha256, 8, 64),
             "md5 is not 32 hex digits": not _hex(official.md5, 32, 32),
             "size is no number of bytes": not (official.size is None or type(official.size) is int),
@@ -90,15 +91,10 @@ class OfficialFile:
         return bool(self.urls or self.hub)
 
     @property
-    def published(self) -> bool:
-        """Whether it is anywhere at all."""
-        return self.automatic or self.page is not None
-
-    @property
     def origin(self) -> str:
         """Where a person would look."""
         hub = f"https://huggingface.co/{self.hub}" if self.hub else None
-        return self.page or hub or (self.urls[0] if self.urls else "nowhere: it was never published")
+        return self.page or hub or self.urls[0]
 
     @property
     def bytes_text(self) -> str:

@@ -95,8 +95,9 @@ def to_array(value: Any) -> Array:
 
 
 def _table(path: Path, name: str, table: Array) -> Tensor:
-    if table.ndim != 2 or not np.issubdtype(table.dtype, np.floating):
-        raise SkiptuneError(f"{name} of {path} is {table.dtype} {list(table.shape)}, not numbers [N, d]")
+    if table.ndim != 2 or 0 in table.shape or not np.issubdtype(table.dtype, np.floating):
+        kind = f"{table.dtype} {list(table.shape)}"
+        raise SkiptuneError(f"{name} of {path} is {kind}, not floats [N, d] of 1 image or more")
     if not np.isfinite(table).all():
         raise SkiptuneError(f"{name} of {path} contains NaN or infinity: make them again")
     # Half precision and foreign byte orders have no arithmetic in torch.

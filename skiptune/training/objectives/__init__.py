@@ -1,24 +1,33 @@
-"""Training objectives by name: the losses of one network, and the distillation of a teacher into one step."""
+"""Training objectives by name: the losses of one network, and what begins with a trained one, the teacher.
+
+The latter are the distillation into one step, fine-tuning, and the learning of skip coefficients.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from inspect import signature
+from pathlib import Path
 from typing import Any
 
 from skiptune.denoisers import Denoiser
 from skiptune.denoisers.latent import LatentDenoiser
 from skiptune.errors import SkiptuneError
+from skiptune.evaluation.extractors import ExtractorRef, FeatureExtractor, load_extractor
 from skiptune.training.losses import LOSSES, make_loss
 from skiptune.training.objectives.consistency import ConsistencyDistillation
 from skiptune.training.objectives.diff_instruct import DiffInstruct
+from skiptune.training.objectives.feature import FeatureDenoising
 from skiptune.training.objectives.latent import LatentDenoising
 from skiptune.training.objectives.objective import Denoising, Objective
+from skiptune.training.objectives.skip_coefficients import SkipCoefficientLearning
 from skiptune.training.objectives.teacher import load_teacher
 
-DISTILLATIONS: dict[str, Callable[..., Objective]] = {
+FROM_TEACHER: dict[str, Callable[..., Objective]] = {
     "consistency_distillation": ConsistencyDistillation,
     "diff_instruct": DiffInstruct,
+    "feature_denoising": FeatureDenoising,
+    "skip_coefficients": SkipCoefficientLearning,
 }
 
 
@@ -29,16 +38,14 @@ def check_objective(settings: Mapping[str, Any]) -> None:
         SkiptuneError: an unknown name or argument.
     """
     name = settings.get("name")
-    if name not in DISTILLATIONS:
+    if name not in FROM_TEACHER:
         if name not in LOSSES:
-            raise SkiptuneError(
-                f"unknown loss {name!r}: choose one of {', '.join([*LOSSES, *DISTILLATIONS])}"
-            )
+            raise SkiptuneError(f"unknown loss {name!r}: choose one of {', '.join([*LOSSES, *FROM_TEACHER])}")
         make_loss(_loss(settings))
         return
     arguments = _arguments(settings)
     try:
-        signature(DISTILLATIONS[str(name)]).bind(None, None, **arguments)
+        signature(FROM_TEACHER[str(name)]).bind(None, None, **arguments)
     except TypeError as error:
         raise SkiptuneError(f"loss {dict(settings)} does not fit: {error}") from error
     if "teacher" not in settings:
@@ -50,15 +57,16 @@ def check_objective(settings: Mapping[str, Any]) -> None:
 def make_objective(settings: Mapping[str, Any], denoiser: Denoiser) -> Objective:
     """The objective ``{"name": ..., arguments}`` that trains ``denoiser``.
 
-    A distillation takes ``teacher`` (name of a desk model, or a model configuration, whose file is then in
-    the folder ``checkpoints``) besides the arguments of its class. The loss of a latent denoiser takes
+    One of ``FROM_TEACHER`` takes ``teacher`` (name of a desk model, or a model configuration, whose file is
+    then in the folder ``checkpoints``) besides the arguments of its class, of which ``features`` likewise is
+    the name of a shipped extractor or a features configuration. The loss of a latent denoiser takes
     ``autoencoder``, the name of the desk autoencoder that makes the latents.
 
     Raises:
-        SkiptuneError: as ``check_objective``, and for a teacher that cannot be had or does not fit.
+        SkiptuneError: as ``check_objective``, and for a teacher or features that cannot be had or do not fit.
     """
     check_objective(settings)
-    if settings["name"] not in DISTILLATIONS:
+    if settings["name"] not in FROM_TEACHER:
         loss = make_loss(_loss(settings))
         if not isinstance(denoiser, LatentDenoiser):
             return Denoising(denoiser, loss)
@@ -67,8 +75,10 @@ def make_objective(settings: Mapping[str, Any], denoiser: Denoiser) -> Objective
                 "the loss of a latent denoiser needs autoencoder, the name of a desk autoencoder"
             )
         return LatentDenoising(denoiser, loss, settings["autoencoder"])
-    teacher = load_teacher(settings["teacher"], settings.get("checkpoints", "checkpoints"))
-    return DISTILLATIONS[settings["name"]](denoiser, teacher, **_arguments(settings))
+    folder, arguments = settings.get("checkpoints", "checkpoints"), _arguments(settings)
+    if "features" in arguments:
+        arguments["features"] = _features(arguments["features"], folder)
+    return FROM_TEACHER[settings["name"]](denoiser, load_teacher(settings["teacher"], folder), **arguments)
 
 
 def _loss(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -77,3 +87,9 @@ def _loss(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def _arguments(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in settings.items() if key not in ("name", "teacher", "checkpoints")}
+
+
+def _features(features: str | Mapping[str, Any], checkpoints: str) -> FeatureExtractor:
+    if isinstance(features, str):
+        return load_extractor(features)
+    return ExtractorRef.resolve(features, Path(checkpoints)).load()

@@ -26,7 +26,7 @@ def test_contestants_agree() -> None:
     contests = {**benchmark_fid(TINY), **benchmark_kid(TINY), **benchmark_five(TINY)}
     assert list(contests) == [
         "FID, 120 images",
-        "FID, 20 images",
+        "FID, 20 images, from their features",
         "KID, 120 images",
         "five metrics of features, 120 images",
     ]
@@ -59,7 +59,8 @@ def test_parts_are_measured_one_by_one_and_joined(tmp_path: Path) -> None:
     main(["metrics", "parts=fid", *sizes])
     main(["metrics", "parts=growth_is", *sizes])
     text = (tmp_path / "benchmarks" / "metrics_cpu.md").read_text()
-    assert "| FID, 12 images | clean-fid |" in text and "| IS | " in text and "| growth_is | Device" in text
+    assert "| FID, 12 images, from their features | clean-fid |" in text
+    assert "| IS | " in text and "| growth_is | Device" in text
     with Image.open(tmp_path / "benchmarks" / "metrics_growth_cpu.png") as picture:
         assert picture.width > 1000
     with pytest.raises(SkiptuneError, match=r"unknown part 'fit'; choose.*growth_mmd"):

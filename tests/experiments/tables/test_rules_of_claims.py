@@ -140,6 +140,25 @@ def test_signs(a: float, b: float, expected: str) -> None:
     assert verdict(table(rows, "signs", tests={"desk": tests}), values).verdict == expected
 
 
+def test_what_decides_is_printed_where_a_test_points_the_other_way() -> None:
+    """Rises with a 95% interval above 0 whose widened one is not: inconclusive, and a reader sees why."""
+    rises = [0.2, 0.9, 1.6, 0.1, 1.4, 0.6]
+    rows = [{"id": "base"}, {"id": "a", "baseline": "base"}, {"id": "b", "baseline": "base"}]
+    tests = [{"row": id, "metric": "fid", "sign": "-"} for id in ("a", "a", "a", "b")]
+    base = around(10)
+    values = {
+        "base": {"fid": base},
+        "a": {"fid": [value - 1 - rise for value, rise in zip(base, rises, strict=True)]},
+        "b": {"fid": [value + rise for value, rise in zip(base, rises, strict=True)]},
+    }
+    claim = verdict(table(rows, "signs", tests={"desk": tests}), values)
+    *agreeing, opposed = claim.test.split(";")
+    assert claim.verdict == "inconclusive" and claim.effect is not None and claim.low is not None
+    assert claim.low > 0 and "b minus base: 0.800 [0.1" in opposed
+    assert " (widened for 4 tests to 98.75%: 0.800 [-0.1" in opposed
+    assert not any("widened" in text for text in agreeing)
+
+
 @pytest.mark.parametrize(
     ("course", "tuned", "expected"),
     [
@@ -215,7 +234,7 @@ def test_mostly_below_and_below_bound() -> None:
         assert verdict(config, values).verdict == expected
 
 
-@pytest.mark.parametrize("rule", sorted(set(RULES) - {"ratio_below"}))
+@pytest.mark.parametrize("rule", sorted(set(RULES) - {"ratio_below", "ruined_beyond"}))
 def test_nothing_measured_and_one_block_decide_nothing(rule: str) -> None:
     parameters: dict[str, dict[str, Any]] = {
         "signs": {"tests": {"desk": [{"row": "b", "metric": "fid", "sign": "-"}]}},
@@ -235,3 +254,54 @@ def test_nothing_measured_and_one_block_decide_nothing(rule: str) -> None:
 def test_unknown_rule_is_refused_before_anything_is_measured() -> None:
     with pytest.raises(SkiptuneError, match="claim C: unknown rule 'vibes'; known rules: .*signs"):
         check_rules(table([{"id": "a"}], "vibes").claims)
+
+
+@pytest.mark.parametrize(
+    ("rho", "ratio", "noise", "expected"),
+    [
+        ([0.9, 1.2], 3.0, 0.01, "supported"),
+        ([0.9, 1.2], 1.5, 0.01, "contradicted"),
+        ([0.9, 0.99], 3.0, 0.01, "contradicted"),
+        ([0.9, 1.2], 2.0, 0.2, "inconclusive"),
+    ],
+)
+def test_ruined_beyond(rho: list[float], ratio: float, noise: float, expected: str) -> None:
+    rows = [{"id": "base"}, {"id": "learned", "baseline": "base"}]
+    config = table(rows, "ruined_beyond", metric="fid", bound=1.0, factor=2.0, rows={"desk": ["learned"]})
+    values = {"base": {"fid": around(10, noise, 3)}, "learned": {"fid": around(10 * ratio, noise, 1)}}
+    (claim,) = judge(Evidence(config, "desk", values, {}, {"learned": {"rho": rho}}))
+    assert claim.verdict == expected and f"largest coefficient {max(rho):.3f}" in claim.test
+    assert "widened" not in claim.test  # for one row nothing is
+    (claim,) = judge(Evidence(config, "desk", values))  # coefficients unknown
+    assert claim.verdict == "not run"
+    one = {"base": {"fid": [10.0]}, "learned": {"fid": [10 * ratio]}}
+    (claim,) = judge(Evidence(config, "desk", one, {}, {"learned": {"rho": rho}}))
+    assert claim.verdict == "inconclusive"
+
+
+@pytest.mark.parametrize(
+    ("course", "tuned", "noise", "expected"),
+    [
+        ((10, 9, 8, 14), 7, 0.01, "supported"),
+        ((10, 9, 8, 14), 8.5, 0.01, "contradicted"),  # fine-tuning comes below Skip-Tuning
+        ((10, 11, 12, 14), 7, 0.01, "contradicted"),  # it never helps
+        ((10, 9, 8, 7.5), 7, 0.01, "contradicted"),  # it never harms
+        ((10, 9.9, 9.9, 14), 7, 0.1, "inconclusive"),
+    ],
+)
+def test_helps_then_harms(course: Sequence[float], tuned: float, noise: float, expected: str) -> None:
+    rows: list[dict[str, Any]] = [{"id": f"m{m}", "facts": {"mimg": m}} for m in range(len(course))]
+    rows += [{"id": id, "rho": rho, "facts": {"mimg": 0}} for id, rho in (("tuned", 0.8), ("worse", 0.5))]
+    config = table(rows, "helps_then_harms", metric="fid", x="mimg", group="rho_bottom", arms=["arm"])
+    values = {f"m{m}": {"fid": around(value, noise, m)} for m, value in enumerate(course)}
+    values |= {"tuned": {"fid": around(tuned, noise, 9)}, "worse": {"fid": around(20, noise, 10)}}
+    assert verdict(config, values).verdict == expected
+
+
+@pytest.mark.parametrize("rule", ["helps_then_harms", "gain_falls", "best_rises", "best_moves_up"])
+def test_one_curve_cannot_be_related_to_others(rule: str) -> None:
+    rows = [{"id": f"m{m}", "facts": {"mimg": m}} for m in range(4)]
+    config = table(rows, rule, metric="fid", x="mimg", group="rho_bottom", arms=["arm"])
+    values = {f"m{m}": {"fid": around(10, seed=m)} for m in range(4)}
+    with pytest.raises(SkiptuneError, match=f"claim C: rule '{rule}' relates curves, but .* make up one"):
+        verdict(config, values)

@@ -1,0 +1,92 @@
+"""Find rho for a model, sampler and number of steps; ends in a plot and a line to paste."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+here = os.path.dirname(os.path.realpath(__file__))
+if os.path.realpath(sys.path[0]) == here:  # else scripts/inspect.py would hide the standard library's
+    sys.path[0] = os.path.dirname(here)
+
+from pathlib import Path
+from typing import Any
+
+from experiments.drawings.tuning import draw_tuning
+from experiments.measurement import SeedBlocks
+from experiments.references import RealImages, ReferenceFile, default_reference_images
+from experiments.tuning.report import render, write_record
+from experiments.tuning.search import Effort
+from experiments.tuning.space import Space
+from experiments.tuning.tune import Task, tune
+from scripts.common import check_writable, command, make_bench, open_tracker
+from skiptune.checkpoints.models import resolve_model
+from skiptune.errors import SkiptuneError
+from skiptune.evaluation.extractors import ExtractorRef
+from skiptune.runtime.distributed import world
+from skiptune.runtime.sampling import SamplingSettings, cached_model
+from skiptune.samplers import make_sampler
+
+
+@command("tune")
+def main(config: dict[str, Any]) -> None:
+    with make_bench(config) as bench:
+        task = parse_task(config, bench.device)
+        settings = task.settings
+        results = Path(str(config["results"]))
+        name = f"{settings.model.name}_{settings.sampler['name']}_{task.id[:8]}"
+        tracker = None
+        if world().is_main:
+            check_writable(results)
+            tracker = open_tracker(config["tracker"], task.id, config, Path(str(config["outputs"])))
+        tuned = tune(task, bench)
+    if tracker is None:
+        return
+    fitted = make_sampler(**settings.sampler).fitted(cached_model(settings.model, settings.device))
+    levels = [float(level) for level in fitted.sigmas]
+    write_record(results / f"{name}.json", tuned, levels)
+    draw_tuning(results / f"{name}.png", tuned)
+    tracker.summary({"cost": tuned.cost, "gain": tuned.gain.value, **tuned.recommended})
+    tracker.image("search", results / f"{name}.png")
+    tracker.finish()
+    print(render(tuned, levels))
+    for end in ("json", "png"):
+        print(f"wrote {results / name}.{end}")
+
+
+def parse_task(config: dict[str, Any], device: str) -> Task:
+    """The task of a resolved configuration (``configs/tune.yaml``), on a device.
+
+    Raises:
+        SkiptuneError: a missing file, an impossible value.
+    """
+    model, checkpoints = config["model"], Path(str(config["checkpoints"]))
+    features = ExtractorRef.resolve(config["features"], checkpoints)
+    settings = SamplingSettings(
+        model=resolve_model(model, checkpoints),
+        sampler=config["sampler"],
+        intervention=config["intervention"],
+        features=features,
+        micro_batch=config["micro_batch"],
+        device=device,
+        noise_device=config["noise_device"],
+    )
+    seeds = config["seeds"]
+    if not isinstance(seeds, dict) or set(seeds) != {"select", "report"}:
+        raise SkiptuneError(f"seeds are {{select, report}}, not {seeds!r}")
+    trials = None if config["trials"] == "auto" else config["trials"]
+    effort = Effort(SeedBlocks.of(seeds["select"]), trials, config["optimiser_seed"])
+    real: RealImages | ReferenceFile
+    if config["reference"] is not None:
+        path = Path(str(config["reference"]))
+        real = ReferenceFile(path, "reference=null takes the images of the model's data")
+    else:
+        images = config["reference_images"]
+        count = default_reference_images(model["dataset"]) if images == "auto" else images
+        real = RealImages(model["dataset"], count, features, device)
+    space = Space.of(config["space"])
+    return Task(settings, real, config["metric"], space, effort, SeedBlocks.of(seeds["report"]))
+
+
+if __name__ == "__main__":
+    main()

@@ -21,7 +21,7 @@ TABLES    = $(patsubst configs/table/%.yaml,%,$(wildcard configs/table/$(PAPER)/
 COMMA    := ,
 SPACE    := $(subst ,, )
 # Those of the desk, teachers, autoencoders and feature networks before what is made from them.
-DESK      = $(filter-out %_imagenet64 edm_imagenet64_%,$(patsubst configs/training/%.yaml,%,$(wildcard configs/training/*.yaml)))
+DESK      = $(filter-out %_imagenet64 edm_imagenet64_% %_cifar10 %_celeba,$(patsubst configs/training/%.yaml,%,$(wildcard configs/training/*.yaml)))
 FIRST     = edm_glyphs autoencoder_glyphs glyphs_features
 TRAININGS = $(FIRST) $(filter-out $(FIRST),$(DESK))
 

@@ -17,6 +17,7 @@ from typing import Any
 from scripts.common import command, open_tracker
 from skiptune.checkpoints.desk import save_coefficients, save_desk_denoiser
 from skiptune.checkpoints.models import resolve_model
+from skiptune.data import load_dataset
 from skiptune.errors import SkiptuneError
 from skiptune.runtime.files import read_json
 from skiptune.runtime.progress import Progress
@@ -131,6 +132,8 @@ def run(
     on_checkpoint: OnCheckpoint | None = None,
 ) -> TrainingState:
     """Train or continue with progress and tracker."""
+    if config["download"]:  # before the workers, who read the same files
+        load_dataset(settings.dataset, download=True)
     described, folder = {**dataclasses.asdict(settings), **inputs}, folder_of(config, settings, inputs)
     tracker = open_tracker(config["tracker"], run_id(described), described, folder)
     before = saved_steps(folder / "checkpoint.safetensors") * settings.batch

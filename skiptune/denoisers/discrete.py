@@ -116,18 +116,20 @@ def vp_alphas(kind: str, beta_start: float, beta_end: float, num_timesteps: int 
 
     Args:
         kind: ``linear`` in beta (DDPM, DDIM: 1e-4 to 0.02), or ``scaled_linear``, linear in sqrt(beta) (LDM:
-            0.0015 to 0.0195, U-ViT and Stable Diffusion: 0.00085 to 0.012; LDM itself calls it "linear").
+            0.0015 to 0.0195, U-ViT and Stable Diffusion: 0.00085 to 0.012; LDM itself calls it "linear"), or
+            ``linear_per_step``, linear in beta with nothing accumulated, ``abar_t = 1 - beta_t``: a reading
+            of S2-DM's formulas (S2-A2) whose noisiest level, 0.14, is no place to begin sampling from.
 
     Raises:
         SkiptuneError: another kind, or betas outside (0, 1).
     """
     if not (0 < beta_start < 1 and 0 < beta_end < 1 and num_timesteps >= 2):
         raise SkiptuneError(f"betas from {beta_start} to {beta_end} in {num_timesteps} times are no schedule")
-    if kind == "linear":
+    if kind in ("linear", "linear_per_step"):
         betas = torch.linspace(beta_start, beta_end, num_timesteps, dtype=torch.float64, device="cpu")
     elif kind == "scaled_linear":
         ends = beta_start**0.5, beta_end**0.5
         betas = torch.linspace(*ends, num_timesteps, dtype=torch.float64, device="cpu") ** 2
     else:
-        raise SkiptuneError(f"unknown schedule {kind!r}: choose linear or scaled_linear")
-    return (1 - betas).cumprod(0)
+        raise SkiptuneError(f"unknown schedule {kind!r}: choose linear, scaled_linear or linear_per_step")
+    return 1 - betas if kind == "linear_per_step" else (1 - betas).cumprod(0)

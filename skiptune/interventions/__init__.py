@@ -2,12 +2,13 @@
 
 from skiptune.interventions.build import attach_intervention
 from skiptune.interventions.coefficients import TimeSchedule, Window, interpolate_rho
+from skiptune.interventions.epsilon_scaling import EpsilonScaling
 from skiptune.interventions.freeu import FreeU
 from skiptune.interventions.norms import SkipNorms, record_skip_norms
 from skiptune.interventions.sites import SkipSite, find_skip_sites, network_family
 from skiptune.interventions.skip_tuning import SkipTuning
 
 __all__ = [
-    "FreeU", "SkipNorms", "SkipSite", "SkipTuning", "TimeSchedule", "Window", "attach_intervention",
-    "find_skip_sites", "interpolate_rho", "network_family", "record_skip_norms",
+    "EpsilonScaling", "FreeU", "SkipNorms", "SkipSite", "SkipTuning", "TimeSchedule", "Window",
+    "attach_intervention", "find_skip_sites", "interpolate_rho", "network_family", "record_skip_norms",
 ]  # fmt: skip

@@ -10,8 +10,10 @@ from torch import nn
 
 from skiptune.errors import SkiptuneError
 from skiptune.interventions.coefficients import AXES, TimeSchedule, Window
+from skiptune.interventions.epsilon_scaling import EpsilonScaling
 from skiptune.interventions.freeu import FreeU
 from skiptune.interventions.skip_tuning import SkipTuning
+from skiptune.skip_step import SkipStep
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "none": {},
@@ -21,6 +23,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
     },
     "skip_coefficients": {"rho": None},
     "freeu": {"b1": 1.0, "b2": 1.0, "s1": 1.0, "s2": 1.0, "variant": "constant", "by": "stage"},
+    "epsilon_scaling": {
+        "scale": 1.0, "skip": None, "tau": 0.99, "weights": "eq13", "alpha": "per_step", "early": "truncate",
+        "factor": "eq12",
+    },
 }  # fmt: skip
 
 
@@ -57,6 +63,10 @@ def complete_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
         for key in ("b1", "b2", "s1", "s2"):
             complete[key] = as_float(key, complete[key])
         make_freeu(complete)
+    if name == "epsilon_scaling":
+        for key in ("scale", "tau"):
+            complete[key] = as_float(key, complete[key])
+        make_epsilon_scaling(complete)
     return complete
 
 
@@ -68,6 +78,8 @@ def is_neutral(complete: Mapping[str, Any]) -> bool:
         return complete["rho"] is None or set(complete["rho"]) == {1}
     if complete["name"] == "freeu":
         return make_freeu(complete).factors == ((1, 1), (1, 1))
+    if complete["name"] == "epsilon_scaling":
+        return make_epsilon_scaling(complete).neutral
     return True
 
 
@@ -81,6 +93,14 @@ def as_float(name: str, value: Any) -> float | None:
 def make_freeu(settings: Mapping[str, Any]) -> FreeU:
     """FreeU from complete settings."""
     return FreeU(**{key: settings[key] for key in SETTINGS["freeu"]})
+
+
+def make_epsilon_scaling(settings: Mapping[str, Any]) -> EpsilonScaling:
+    """Epsilon scaling from complete settings; the reading is checked also where no skip makes use of it."""
+    reading = {key: settings[key] for key in ("tau", "weights", "alpha", "early", "factor")}
+    skip = settings["skip"]
+    skip_step = SkipStep(1 if skip is None else skip, **reading)
+    return EpsilonScaling(settings["scale"], None if skip is None else skip_step)
 
 
 def make_skip_tuning(settings: Mapping[str, Any], levels: Sequence[float]) -> SkipTuning:
@@ -118,4 +138,6 @@ def attach_intervention(
         if settings["rho"] is None:
             return contextlib.nullcontext()
         return SkipTuning(tuple(settings["rho"])).attached_to(denoiser)
+    if settings["name"] == "epsilon_scaling":
+        return make_epsilon_scaling(settings).attached_to(denoiser)
     return make_skip_tuning(settings, levels).attached_to(denoiser)

@@ -1,5 +1,5 @@
-"""State of a training run on disk: weights, Adam moments, averaged weights, the objective's further tensors,
-dropout's generator, loss curve.
+"""State of a training run on disk: weights, Adam moments, averaged weights, further tensors (the objective's,
+loss scaling's), dropout's generator, loss curve.
 
 Safetensors and JSON only, no pickle.
 """
@@ -51,15 +51,16 @@ def save_state(
 ) -> None:
     """Write the state atomically; ``step`` steps are done, ``generator`` is the one that dropout draws from.
 
-    ``kept`` are the objective's further tensors.
+    ``kept`` are further tensors: the objective's, and the state of loss scaling.
 
     Raises:
         SkiptuneError: the file cannot be written.
     """
     tensors: dict[str, Tensor] = {}
     for name, parameter in network.named_parameters():
-        state = optimizer.state[parameter]
-        pieces = (parameter.detach(), average[name], state["exp_avg"], state["exp_avg_sq"])
+        state = optimizer.state[parameter]  # empty before the first update
+        moments = [state.get(kind, torch.zeros_like(parameter)) for kind in _KINDS[2:]]
+        pieces = (parameter.detach(), average[name], *moments)
         tensors |= {
             f"{kind}/{name}": piece.contiguous().cpu() for kind, piece in zip(_KINDS, pieces, strict=True)
         }

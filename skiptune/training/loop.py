@@ -29,9 +29,10 @@ from skiptune.training.checkpoint import (
     save_state,
     write_log,
 )
+from skiptune.training.loss_scale import LossScale
 from skiptune.training.objectives import make_objective
 from skiptune.training.parallel import average_over_workers, other_workers, process_group
-from skiptune.training.settings import DenoiserTraining
+from skiptune.training.settings import HALF_PRECISIONS, DenoiserTraining
 
 OnStep = Callable[[int, float], None]
 OnCheckpoint = Callable[[int, TrainingState], None]
@@ -111,12 +112,17 @@ def _steps(
     average = {name: p.detach().clone() for name, p in parameters.items()}
     # Dropout draws from it. Workers start it alike and use it alike, so one state is the state of all.
     dropout = torch.cuda.default_generators[rank] if device.type == "cuda" else torch.default_generator
-    dataset = load_dataset(settings.dataset) if objective.needs_data else None
+    dataset = load_dataset(settings.dataset, flip=settings.flip) if objective.needs_data else None
+    scaling = LossScale() if settings.precision == "fp16" else None
+    kept = objective.kept | ({} if scaling is None else scaling.kept)
 
     log, checkpoint = folder / "loss.jsonl", folder / "checkpoint.safetensors"
     first, seconds = 0, 0.0
     if checkpoint.exists():
-        first, seconds = load_state(checkpoint, trained, optimizer, average, dropout, objective.kept)
+        first, seconds = load_state(checkpoint, trained, optimizer, average, dropout, kept)
+        if scaling is not None:  # of those steps Adam did not see all
+            for moments in optimizer.state.values():
+                moments["step"] -= scaling.left_out
     if first > settings.steps:
         raise SkiptuneError(f"{checkpoint} is from step {first}, the run ends at {settings.steps}; delete it")
     curve = [row for row in read_log(log) if row["images"] <= first * settings.batch] if rank == 0 else []
@@ -131,15 +137,16 @@ def _steps(
 
     share = settings.batch // settings.workers
     recent: list[Tensor] = []
+    half = HALF_PRECISIONS.get(settings.precision)
     for step in range(first, settings.steps):
         seen = step * settings.batch
         generator = torch.Generator().manual_seed(hash_seed(settings.seed, step, rank))
         seeds = range(seen + rank * share, seen + (rank + 1) * share)
         data = functools.partial(_data, dataset, seeds, denoiser.num_classes, device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+        with torch.autocast(device.type, half, enabled=half is not None):
             loss = objective.loss(share, data, generator)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        (loss if scaling is None else loss * scaling.scale).backward()
         # One exchange a step: all gradients and the loss in one vector.
         parts = [p.grad for p in parameters.values() if p.grad is not None]
         if len(parts) < len(parameters):
@@ -147,12 +154,16 @@ def _steps(
             raise SkiptuneError(f"the loss does not depend on {unused}; describe the network without it")
         gradients = torch.cat([part.flatten() for part in parts] + [loss.detach().reshape(1)])
         average_over_workers(gradients, settings.workers)
+        usable = scaling is None or scaling.unscale(gradients[:-1])
+        if settings.max_gradient_norm is not None:
+            gradients[:-1] *= (settings.max_gradient_norm / (gradients[:-1].norm() + 1e-6)).clamp(max=1)
         pieces = gradients[:-1].split([part.numel() for part in parts])
         for part, piece in zip(parts, pieces, strict=True):
             part.copy_(piece.reshape(part.shape))
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate_at(seen)
-        optimizer.step()
+        if usable:
+            optimizer.step()
         objective.after_step()
         decay = settings.ema_decay_at(seen + settings.batch)
         torch._foreach_lerp_(list(average.values()), list(parameters.values()), 1 - decay)
@@ -162,9 +173,12 @@ def _steps(
         if done % settings.log_every == 0 or done == settings.steps:
             value = float(torch.stack(recent).mean())
             recent.clear()
-            if not (math.isfinite(value) and bool(gradients.isfinite().all())):
+            # With loss scaling a gradient may overflow now and then, the scale not fall for ever.
+            sound = not scaling.exhausted if scaling else bool(gradients.isfinite().all())
+            # The weights as well: what is checkpointed below can be continued from.
+            if not (math.isfinite(value) and sound and all(p.isfinite().all() for p in parameters.values())):
                 raise SkiptuneError(
-                    f"the training loss or a gradient is not finite at step {done}; "
+                    f"the training loss, a gradient or a weight is not finite at step {done}; "
                     "lower the learning rate and start again"
                 )
             if rank == 0:
@@ -177,7 +191,7 @@ def _steps(
                 on_checkpoint(done * settings.batch, state())
             # The log rows up to here are on disk first, so that a resumed log is the uninterrupted one.
             used = time.perf_counter() - started
-            save_state(checkpoint, trained, optimizer, average, dropout, done, used, objective.kept)
+            save_state(checkpoint, trained, optimizer, average, dropout, done, used, kept)
     return state()
 
 

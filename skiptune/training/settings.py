@@ -5,8 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+
 from skiptune.errors import SkiptuneError
 from skiptune.training.objectives import check_objective
+
+HALF_PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -16,14 +20,20 @@ class DenoiserTraining:
     Attributes:
         denoiser: ``{"class": "EDMPrecond", "kwargs": {...}}``.
         dataset: name of the data set; its split ``train`` is used, image ``i`` of the run being seed ``i``.
+        flip: mirror half of the images, decided by their seeds.
         images: training images in total, rounded down to whole batches; ``batch`` per step over all workers.
         learning_rate: of Adam, whose betas are the objective's; linear warm-up over ``warmup_images``, linear
             decay to 0 over the last ``decay_images``.
         ema_halflife: half-life of the averaged weights in images, at most 5% of the images seen (EDM's
-            ramp-up).
+            ramp-up). A constant decay ``d`` per step, such as DDPM's 0.9999, is the half-life ``batch ln(1/2)
+            / ln d`` (887,184 images at batch 128): after the ramp-up the decay is that one, and of what lies
+            before it nothing is left in a run many half-lives long.
+        max_gradient_norm: gradients of a step with a larger norm, over all parameters, are scaled down to it;
+            None for no clipping.
         loss: ``{"name": a key of LOSSES or FROM_TEACHER, its arguments}``.
         workers: data-parallel processes, each with one thread on the CPU.
-        precision: ``fp32``, or ``bf16`` for autocast with fp32 weights.
+        precision: ``fp32``, or ``bf16`` or ``fp16`` for autocast with fp32 weights, the latter with loss
+            scaling (``LossScale``).
         compile: compile the network (about 1.4 times faster on a CPU, needs a C++ compiler).
         device: ``cpu`` or ``cuda`` (one GPU per worker).
         checkpoint_every, log_every: in steps; there is always a checkpoint and a log row after the last step.
@@ -44,6 +54,8 @@ class DenoiserTraining:
     warmup_images: int = 20_000
     decay_images: int = 500_000
     ema_halflife: int = 50_000
+    flip: bool = False
+    max_gradient_norm: float | None = None
     loss: dict[str, Any] = field(default_factory=lambda: {"name": "edm"})
     seed: int = 0
     workers: int = 2
@@ -63,8 +75,10 @@ class DenoiserTraining:
             )
         if self.images < self.batch:
             raise SkiptuneError(f"{self.images} images are no batch of {self.batch}; train on more images")
-        if self.precision not in ("fp32", "bf16"):
-            raise SkiptuneError(f"precision {self.precision!r} is unknown; choose fp32 or bf16")
+        if self.precision not in ("fp32", *HALF_PRECISIONS):
+            raise SkiptuneError(f"precision {self.precision!r} is unknown; choose fp32, bf16 or fp16")
+        if self.max_gradient_norm is not None and not self.max_gradient_norm > 0:
+            raise SkiptuneError(f"max_gradient_norm is {self.max_gradient_norm}; use a positive one, or null")
         if self.device not in ("cpu", "cuda"):
             raise SkiptuneError(f"device {self.device!r} is unknown; choose cpu or cuda")
         if self.checkpoint_every % self.log_every:

@@ -166,7 +166,7 @@ def test_published_schedules():
         (lambda n: DiscreteDenoiser(n, (3, 8, 8), ALPHAS.flip(0)), "must fall strictly inside"),
         (lambda n: DiscreteDenoiser(n, (3, 8, 8), torch.tensor([1.0, 0.5])), "must fall strictly inside"),
         (lambda n: DiscreteDenoiser(n, (3, 8, 8), torch.tensor([0.5])), "at least 2 times"),
-        (lambda n: vp_alphas("cosine", 1e-4, 0.02), "choose linear or scaled_linear"),
+        (lambda n: vp_alphas("cosine", 1e-4, 0.02), "choose linear, scaled_linear or linear_per_step"),
         (lambda n: vp_alphas("linear", 0.0, 0.02), "are no schedule"),
     ],
 )

@@ -77,7 +77,11 @@ def test_complete_settings_are_canonical():
 @pytest.mark.parametrize(
     ("settings", "line"),
     [
-        ({}, "unknown intervention None; choose one of none, skip_tuning, skip_coefficients, freeu"),
+        (
+            {},
+            "unknown intervention None; choose one of none, skip_tuning, skip_coefficients, freeu, "
+            "epsilon_scaling",
+        ),
         ({"name": "magic"}, "unknown intervention 'magic'"),
         ({"name": "freeu", "b": 1.2}, "has no setting b; it has b1, b2, s1, s2, variant, by"),
         ({"name": "freeu", "b1": "1.2"}, "b1 is '1.2', it must be a number"),

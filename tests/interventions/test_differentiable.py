@@ -67,6 +67,7 @@ def test_coefficients_by_site_from_settings(network):
         ({"name": "skip_coefficients"}, [{"rho": [1.0, 0.9]}, {"rho": [1.1, 1.0]}, {"rho": []}]),
         ({"name": "skip_coefficients", "rho": [1, 1.0]}, []),
         ({"name": "freeu", "by": "width"}, [{name: 0.9} for name in ("b1", "b2", "s1", "s2")]),
+        ({"name": "epsilon_scaling", "scale": 1, "tau": 0.5}, [{"scale": 1.01}, {"skip": 10}]),
     ],
 )
 def test_what_leaves_the_network_as_it_is_runs_as_without_intervention(neutral, acting):

@@ -72,3 +72,15 @@ def test_torchrun_gives_the_same_bits(sweep: Sweep, shell: Shell, tmp_path: Path
     name = f"runs/{done.records()[0]['record']}/record.json"
     one, two = (json.loads((root / name).read_text()) for root in (sweep.store, store))
     assert (one["values"], one["nfe"], one["seeds"]) == (two["values"], two["nfe"], two["seeds"])
+
+
+def test_epsilon_scaling_of_a_model_that_predicts_the_noise(server: Server, tmp_path: Path) -> None:
+    model = ("model=ldm_glyphs", "sampler=ddim", "intervention=epsilon_scaling")
+    short = (*TINY[3:], "sampler.steps=2", "seeds={first: 0, count: 1, size: 250}", f"outputs={tmp_path}")
+    sweep = ("intervention.skip=null,10", "intervention.tau=0.5")
+    done = server.run(tmp_path, "measure.py", "-m", *model, *short, *sweep)
+    assert done.code == 0, done.err
+    without, scaled = done.records()
+    assert without["intervention"] == {"name": "none"} and without["nfe"] == scaled["nfe"] == 2
+    assert (scaled["intervention"]["skip"], scaled["intervention"]["scale"]) == (10, 1.0)
+    assert without["values"]["fid"]["value"] != scaled["values"]["fid"]["value"]

@@ -57,3 +57,33 @@ def test_diff_instruct_makes_the_model_that_the_rows_ask_for(shell: Shell, tmp_p
         if not torch.allclose(value, teacher.state_dict()[name], rtol=1e-3, atol=1e-6)
     ]
     assert changed and student.state_dict().keys() == teacher.state_dict().keys()
+
+
+def test_s2dm_makes_a_file_that_its_model_reads(shell: Shell, tmp_path: Path) -> None:
+    """The whole path, with a small network and digits in the place of CIFAR-10."""
+    name = "s2dm_skip10_cifar10"
+    network = {"ch": 32, "ch_mult": [1], "num_res_blocks": 1, "attn_resolutions": [], "image_size": 8}
+    network |= {"in_channels": 1, "out_ch": 1}
+    model = yaml.safe_load((ROOT / "configs/model/ddim_cifar10.yaml").read_text())
+    model |= {"name": name, "file": f"{name}.safetensors"}
+    model["denoiser"]["kwargs"]["network"]["kwargs"] |= network
+    model["denoiser"]["kwargs"]["image_shape"] = [1, 8, 8]
+    (checkpoints := tmp_path / "checkpoints").mkdir()
+    command = [
+        "train.py",
+        "model=ddim_cifar10",
+        f"model.name={name}",
+        f"training={name}",
+        "export=checkpoints",
+    ]
+    changed = ["model.dataset=digits", "model.denoiser.kwargs.image_shape=[1,8,8]", "tracker=none"]
+    changed += [
+        f"model.denoiser.kwargs.network.kwargs.{key}={json.dumps(value)}" for key, value in network.items()
+    ]
+    done = shell.run(tmp_path, *command, *changed, *(f"training.{setting}" for setting in SHORT))
+    assert done.code == 0, done.err
+    record = json.loads((checkpoints / f"{name}.json").read_text())["settings"]
+    assert record["loss"]["name"] == "skip_step" and record["loss"]["summed"] and record["flip"]
+    denoiser = load_model(resolve_model(model, checkpoints))
+    images = denoiser(torch.randn(2, 1, 8, 8), torch.tensor(2.0))
+    assert images.shape == (2, 1, 8, 8) and bool(images.isfinite().all())

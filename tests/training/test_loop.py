@@ -189,7 +189,8 @@ def test_loss_is_the_mean_since_the_last_row(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"batch": 9, "workers": 2}, "batch 9 does not divide among 2 workers"),
-        ({"precision": "fp16"}, "precision 'fp16' is unknown; choose fp32 or bf16"),
+        ({"precision": "fp8"}, "precision 'fp8' is unknown; choose fp32, bf16 or fp16"),
+        ({"max_gradient_norm": 0.0}, "max_gradient_norm is 0.0; use a positive one, or null"),
         ({"checkpoint_every": 5}, "checkpoint_every 5 is no multiple of log_every 2"),
         ({"device": "gpu"}, "device 'gpu' is unknown; choose cpu or cuda"),
         ({"images": 7}, "7 images are no batch of 8"),

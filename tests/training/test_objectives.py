@@ -104,7 +104,8 @@ def test_shipped_student_was_trained_as_its_config_says_and_draws_the_letters_it
     sampler = configuration("sampler/" + {"cd_glyphs": "consistency", "di_glyphs": "diff_instruct"}[name])
     assert training.pop("kind") == "denoiser" and training["loss"]["teacher"] == "edm_glyphs"
     described = {"name": name, "denoiser": model["denoiser"], "dataset": model["dataset"], **training}
-    assert json.loads((DESK_FOLDER / f"{name}.json").read_text())["settings"] == described
+    record = json.loads((DESK_FOLDER / f"{name}.json").read_text())["settings"]
+    assert DenoiserTraining(**record) == DenoiserTraining(**described)
     assert sampler["sigma_max"] == training["loss"].get("init_sigma", training["loss"].get("sigma_max"))
 
     sigma = torch.tensor(sampler["sigma_max"])

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
-import yaml
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 from small_training import small
 
 from scripts import train
@@ -30,16 +32,6 @@ from skiptune.training.settings import DenoiserTraining
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAININGS = sorted(path.stem for path in (ROOT / "configs/training").glob("*.yaml"))
-
-
-def configuration(group: str, name: str) -> dict[str, Any]:
-    values = yaml.safe_load((ROOT / "configs" / group / f"{name}.yaml").read_text())
-    if group == "model":  # which may begin as another
-        *bases, _ = values.pop("defaults", ["_self_"])
-        values = {key: value for base in bases for key, value in configuration(group, base).items()} | values
-    return values
-
-
 NO_TRACKER = {"name": "none", "mode": "offline", "project": "", "group": ""}
 
 
@@ -48,9 +40,38 @@ def script() -> ModuleType:
     return train
 
 
+def composed(*overrides: str) -> dict[str, Any]:
+    """What the command with these arguments is given."""
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        given = compose("train", list(overrides))
+        values = OmegaConf.to_container(given, resolve=True, throw_on_missing=True)
+    assert isinstance(values, dict)
+    return values  # type: ignore[return-value]
+
+
+def of_command(name: str) -> dict[str, Any]:
+    """What the command at the head of configs/training/NAME.yaml is given."""
+    text = (ROOT / f"configs/training/{name}.yaml").read_text()
+    (command,) = re.findall(r"^# Command: .*?python scripts/train.py (.*)$", text, re.M)
+    return composed(*re.sub(r" +\(.*\)$| +&& .*$", "", command).split())
+
+
+def configuration(group: str, name: str) -> dict[str, Any]:
+    values = composed(f"+{group}@it={name}")["it"]
+    assert isinstance(values, dict)
+    return values
+
+
+def config_of(model: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """What a command for this model is given, without its training; all it writes is below ``folder``."""
+    places = {"outputs": str(folder / "outputs"), "export": str(folder / "desk")}
+    return {"model": model, "tracker": NO_TRACKER, "download": False, **places}
+
+
 @pytest.mark.parametrize("name", TRAININGS)
-def test_configuration_is_complete(name: str) -> None:
-    training = configuration("training", name)
+def test_command_of_a_configuration_is_complete(name: str) -> None:
+    config = of_command(name)
+    training, model = config["training"], config["model"]
     kind = training.pop("kind")
     if kind == "classifier":
         assert [ClassifierTraining.desk(each, seed=training["seed"]).name for each in training["names"]]
@@ -58,39 +79,61 @@ def test_configuration_is_complete(name: str) -> None:
     if kind == "autoencoder":
         assert AutoencoderTraining(**training).steps > 500
         return
-    for default in training.pop("defaults", []):
-        if default != "_self_":
-            ((group, option),) = default.items()
-            folder, key = group.removeprefix("/").split("@loss.")
-            training["loss"][key] = configuration(folder, option)
     for snapshot in training.pop("snapshots", []):
         assert configuration("model", snapshot["name"])["name"] == snapshot["name"]
         assert snapshot["images"] % (training["batch"] * training["checkpoint_every"]) == 0
         assert snapshot["images"] < training["images"] and training["decay_images"] == 0
+    made, steps = model["name"], 1001
     if kind == "skip_coefficients":
         teacher = training["loss"]["teacher"]
-        model = configuration("model", teacher if isinstance(teacher, str) else teacher["name"])
-        assert training.pop("name") == name
-        assert training["images"] // training["batch"] >= 500
-    else:
-        model = configuration("model", name)
-        assert model["name"] == name and training["images"] // training["batch"] > 1000
+        assert model["name"] == (teacher if isinstance(teacher, str) else teacher["name"])
+        made, steps = training.pop("name"), 500
+    assert made == name and training["images"] // training["batch"] >= steps
     assert (model["kind"] == "desk") == (training["device"] == "cpu")
+    assert (config["export"] == "skiptune/checkpoints/desk") == (model["kind"] == "desk")
     settings = DenoiserTraining(name=name, denoiser=model["denoiser"], dataset=model["dataset"], **training)
     assert settings.learning_rate_at(settings.images // 2) == settings.learning_rate
     with torch.device("cpu" if model["kind"] == "desk" else "meta"):
         build_denoiser(settings.denoiser)
 
 
+@pytest.mark.parametrize(
+    ("dataset", "steps", "parameters"),
+    [("cifar10", (600_000, 800_000), 35_746_307), ("celeba", (400_000, 600_000), 78_700_803)],
+)
+def test_trainings_of_s2dm_are_the_published_ones(
+    dataset: str, steps: tuple[int, int], parameters: int
+) -> None:
+    """S2-DMs, section 4 and Appendix A.1, over the program of ermongroup/ddim."""
+    readings = {"tau": 0.99, "weights": "eq13", "alpha": "per_step", "early": "truncate", "factor": "eq12"}
+    plain = {"name": "noise_prediction", "antithetic": True, "summed": True}
+    expected: dict[str, tuple[int, dict[str, Any]]] = {"ddim1": (steps[0], plain), "ddim2": (steps[1], plain)}
+    for skip in (2, 10, 50):
+        loss = {**plain, **readings, "name": "skip_step", "skip": skip}
+        expected[f"s2dm_skip{skip}"] = (steps[0], loss)
+    for name, (count, loss) in expected.items():
+        config = of_command(f"{name}_{dataset}")
+        training, model = config["training"], config["model"]
+        settings = DenoiserTraining(
+            name=model["name"],
+            denoiser=model["denoiser"],
+            dataset=model["dataset"],
+            **{key: value for key, value in training.items() if key != "kind"},
+        )
+        assert (settings.steps, settings.batch, settings.loss, settings.seed) == (count, 128, loss, 1234)
+        assert (settings.dataset, settings.flip, settings.max_gradient_norm) == (dataset, True, 1.0)
+        rates = {settings.learning_rate_at(images) for images in (0, 10**6, settings.images - 128)}
+        assert rates == {2e-4} and settings.precision == "fp32"
+        assert settings.ema_decay_at(settings.images) == pytest.approx(0.9999, abs=1e-10)
+        with torch.device("meta"):
+            denoiser = build_denoiser(settings.denoiser)
+        assert sum(parameter.numel() for parameter in denoiser.parameters()) == parameters
+
+
 def test_denoiser_is_exported_with_its_record(script: ModuleType, tmp_path: Path) -> None:
     settings = small()
     training = {"seed": 5, "log_every": 2, "checkpoint_every": 20, "images": 160, "batch": 4, "workers": 1}
-    config = {
-        "model": {"name": "small", "denoiser": settings.denoiser, "dataset": "digits"},
-        "tracker": {"name": "none", "mode": "offline", "project": "", "group": ""},
-        "outputs": str(tmp_path / "outputs"),
-        "export": str(tmp_path / "desk"),
-    }
+    config = config_of({"name": "small", "denoiser": settings.denoiser, "dataset": "digits"}, tmp_path)
     script.train_denoiser(config, training)
     record = json.loads((tmp_path / "desk/small.json").read_text())
     loaded = load_desk_denoiser("small", tmp_path / "desk")
@@ -112,12 +155,7 @@ def test_denoiser_is_exported_with_its_record(script: ModuleType, tmp_path: Path
 def test_snapshots_are_models_of_their_own(script: ModuleType, tmp_path: Path) -> None:
     settings = small()
     common = {"log_every": 2, "checkpoint_every": 4, "batch": 4, "workers": 1, "decay_images": 0}
-    config = {
-        "model": {"name": "long", "denoiser": settings.denoiser, "dataset": "digits"},
-        "tracker": NO_TRACKER,
-        "outputs": str(tmp_path / "outputs"),
-        "export": str(tmp_path / "desk"),
-    }
+    config = config_of({"name": "long", "denoiser": settings.denoiser, "dataset": "digits"}, tmp_path)
     snapshots = [{"images": 16, "name": "short"}]
     script.train_denoiser(config, {**common, "images": 48, "snapshots": snapshots})
     short = json.loads((tmp_path / "desk/short.json").read_text())
@@ -139,12 +177,7 @@ def test_snapshots_are_models_of_their_own(script: ModuleType, tmp_path: Path) -
 
 def test_a_snapshot_that_was_passed_is_never_missed_in_silence(script: ModuleType, tmp_path: Path) -> None:
     """A run resumed with other snapshots, or to another folder, says what is no longer to be had."""
-    config = {
-        "model": {"name": "long", "denoiser": small().denoiser, "dataset": "digits"},
-        "tracker": NO_TRACKER,
-        "outputs": str(tmp_path / "outputs"),
-        "export": str(tmp_path / "desk"),
-    }
+    config = config_of({"name": "long", "denoiser": small().denoiser, "dataset": "digits"}, tmp_path)
     short, shorter = ({"images": images, "name": f"after_{images}"} for images in (32, 16))
     training = {
         "log_every": 2,
@@ -188,12 +221,7 @@ def test_weights_that_a_training_begins_with_are_part_of_its_name_and_record(
         "name": "feature_denoising", "teacher": teacher, "features": "digits_cnn",
         "checkpoints": str(checkpoints),
     }  # fmt: skip
-    config = {
-        "model": {"name": "tuned", "denoiser": teacher["denoiser"], "dataset": "digits"},
-        "tracker": NO_TRACKER,
-        "outputs": str(tmp_path / "outputs"),
-        "export": str(tmp_path / "desk"),
-    }
+    config = config_of({"name": "tuned", "denoiser": teacher["denoiser"], "dataset": "digits"}, tmp_path)
     training = {"images": 8, "batch": 4, "workers": 1, "warmup_images": 0, "decay_images": 0, "loss": loss}
     records, weights = [], []
     for seed in (0, 1):
@@ -233,12 +261,7 @@ def test_weights_are_found_by_name_and_by_configuration(tmp_path: Path) -> None:
 
 
 def test_coefficients_are_exported_with_their_record(script: ModuleType, tmp_path: Path) -> None:
-    config = {
-        "model": configuration("model", "edm_digits_uncond"),
-        "tracker": NO_TRACKER,
-        "outputs": str(tmp_path / "outputs"),
-        "export": str(tmp_path / "desk"),
-    }
+    config = config_of(configuration("model", "edm_digits_uncond"), tmp_path)
     loss = {
         "name": "skip_coefficients", "teacher": "edm_digits_uncond", "features": "digits_resnet",
         "bounded": True, "start": 0.9,
@@ -258,8 +281,7 @@ def test_coefficients_are_exported_with_their_record(script: ModuleType, tmp_pat
 
 
 def test_coefficients_are_of_the_model_that_they_are_learned_on(script: ModuleType, tmp_path: Path) -> None:
-    config = {"model": configuration("model", "edm_glyphs_hybrid_8k"), "tracker": NO_TRACKER}
-    config |= {"outputs": str(tmp_path / "outputs"), "export": str(tmp_path / "desk")}
+    config = config_of(configuration("model", "edm_glyphs_hybrid_8k"), tmp_path)
     training = configuration("training", "rho_free_glyphs")
     assert training.pop("kind") == "skip_coefficients"
     line = "rho_free_glyphs is learned on edm_glyphs, not on edm_glyphs_hybrid_8k; give model=edm_glyphs$"

@@ -12,6 +12,7 @@ from skiptune.errors import SkiptuneError
 from skiptune.training.losses.edm import EDMLoss
 from skiptune.training.losses.edm2 import EDM2Loss
 from skiptune.training.losses.noise_prediction import NoisePredictionLoss
+from skiptune.training.losses.skip_step import SkipStepLoss
 
 Loss = Callable[[Denoiser, Tensor, Tensor | None, Generator], Tensor]
 
@@ -19,6 +20,7 @@ LOSSES: dict[str, Callable[..., Loss]] = {
     "edm": EDMLoss,
     "edm2": EDM2Loss,
     "noise_prediction": NoisePredictionLoss,
+    "skip_step": SkipStepLoss,
 }
 
 

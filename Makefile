@@ -63,7 +63,7 @@ download: $(STAMP) ## Get the official files NAME="a b" or NAME=all; without NAM
 paper-check: $(STAMP) ## Files, download, GPU-hours of all tables at SCALE=paper, and what is missing here
 	@$(PY) scripts/paper_check.py $(ARGS)
 
-train-desk-models: $(STAMP) ## Train all shipped desk models again (hours on 2 cores; stop and go on at will)
+train-desk-models: $(STAMP) ## Train all desk models, shipped or not yet (a night on 2 cores; stop and go on at will)
 	@for name in $(TRAININGS); do \
 	    model=; if [ -f configs/model/$$name.yaml ]; then model=model=$$name; fi; \
 	    $(PY) scripts/train.py training=$$name $$model $(ARGS) || exit; \

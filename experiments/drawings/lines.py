@@ -14,7 +14,9 @@ from experiments.drawings.made import Made
 from experiments.tables.config import FigureConfig, RowConfig
 from experiments.tables.figures import BLUE, DPI, GREEN, GREY, ORANGE, save
 from experiments.tables.parsing import Section
+from experiments.values import Value
 from skiptune.errors import SkiptuneError
+from skiptune.evaluation.intervals import paired_ratio_interval
 
 COLOURS = (BLUE, ORANGE, GREEN, "#CC79A7", "#E69F00", "#56B4E9", "black", GREY)
 MARKERS = "osD^vP*X"
@@ -24,16 +26,19 @@ def draw_lines(path: Path, figure: FigureConfig, made: Made) -> str | None:
     """One panel per metric of ``y`` and value of the setting ``panel``, one line per value of ``series``.
 
     The figure's parameters: ``x`` a setting; ``y`` metrics; ``series`` and ``panel`` settings or absent;
-    ``arms`` of the rows to take, all if absent; ``log_x``, ``log_y``; ``x_title``; ``caption``.
+    ``arms`` of the rows to take, all if absent; ``over_baseline``: ratios to the row's baseline, paired by
+    seed block, in place of values, for rows that have one; ``log_x``, ``log_y``; ``x_title``; ``caption``.
     """
     spec = Section(figure.parameters, f"figure {figure.name}")
     x, ys = spec.take("x", str), spec.take("y", Sequence)
     series, panel = spec.optional("series", str, None), spec.optional("panel", str, None)
     arms = spec.optional("arms", Sequence, None)
     log_x, log_y = spec.flag("log_x", False), spec.flag("log_y", False)
+    ratio = spec.flag("over_baseline", False)
     x_title, caption = spec.optional("x_title", str, x), spec.take("caption", str)
     spec.finish()
     rows = [row for row in made.rows if arms is None or row.arm in arms]
+    rows = [row for row in rows if not ratio or row.baseline is not None]
     titles = {column.key: column.title for column in made.config.columns}
     values = list(dict.fromkeys(made.settings(row).get(panel) for row in rows)) if panel else [None]
     panels = [(y, value) for y in ys for value in values]
@@ -45,9 +50,9 @@ def draw_lines(path: Path, figure: FigureConfig, made: Made) -> str | None:
     for i, (y, value) in enumerate(panels):
         axes = drawing.add_subplot(lines, columns, i + 1)
         chosen = [row for row in rows if panel is None or made.settings(row).get(panel) == value]
-        _panel(axes, made, chosen, x, y, series, looks)
+        _panel(axes, made, chosen, x, y, series, looks, ratio)
         axes.set_xlabel(titles.get(x_title, x_title), fontsize=9)
-        axes.set_ylabel(titles.get(y, y), fontsize=9)
+        axes.set_ylabel(titles.get(y, y) + " ÷ baseline" * ratio, fontsize=9)
         if panel is not None:
             axes.set_title(f"{titles.get(panel, panel)} = {value}", fontsize=9)
         axes.set_xscale("log" if log_x else "linear")
@@ -76,6 +81,7 @@ def _panel(
     y: str,
     series: str | None,
     looks: Mapping[object, tuple[str, str]],
+    ratio: bool,
 ) -> None:
     """The lines of one panel; ``looks``: value of ``series`` -> its colour and marker in every panel."""
     groups: dict[object, list[RowConfig]] = {}
@@ -86,7 +92,7 @@ def _panel(
     for name, members in groups.items():
         colour, marker = looks[name]
         points = sorted(
-            ((number(made.settings(row)[x], x), made.measured[row.id].value(y)) for row in members),
+            ((number(made.settings(row)[x], x), value_of(made, row, y, ratio)) for row in members),
             key=lambda point: point[0],
         )
         spread = [
@@ -97,10 +103,25 @@ def _panel(
             [p for p, _ in points], [v.value for _, v in points], yerr=spread, color=colour, marker=marker,
             markersize=4, linewidth=1.2, capsize=2, elinewidth=1, label=str(name),
         )  # fmt: skip
+    if ratio:
+        axes.axhline(1, color=GREY, linewidth=1, linestyle=":")
     axes.grid(axis="y", color="0.92", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=8)
+
+
+def value_of(made: Made, row: RowConfig, metric: str, ratio: bool) -> Value:
+    """The row's value, or its ratio to the baseline's with the interval of the pairs of blocks."""
+    own = made.measured[row.id]
+    if not ratio:
+        return own.value(metric)
+    assert row.baseline is not None
+    blocks, base = own.blocks[metric], made.measured[row.baseline].blocks[metric]
+    if len(blocks) == 1:
+        return Value(blocks[0] / base[0], None, None, 1, own.bounds)
+    found = paired_ratio_interval(blocks, base)
+    return Value(found.value, found.low, found.high, found.n, own.bounds)
 
 
 def number(value: object, setting: str) -> float:

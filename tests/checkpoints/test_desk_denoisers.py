@@ -42,7 +42,11 @@ AUTOENCODER = "autoencoder_glyphs"
 def shipped_denoisers() -> list[str]:
     """All of them, distilled ones too."""
     records = {path.stem: json.loads(path.read_text()) for path in sorted(DESK_FOLDER.glob("*.json"))}
-    return [name for name, record in records.items() if "denoiser" in record.get("settings", {})]
+    return [
+        name
+        for name, record in records.items()
+        if "denoiser" in record.get("settings", {}) and "rho" not in record  # coefficients are no network
+    ]
 
 
 def trained_on_data() -> list[str]:

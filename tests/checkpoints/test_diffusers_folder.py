@@ -240,8 +240,12 @@ def test_a_consistency_port(tmp_path: Path) -> None:
         )
     target = tmp_path / "port.safetensors"
     convert(load_port(tmp_path / "port"), target)
-    sigma = torch.tensor(3.0)
-    assert torch.equal(load_official(target)(x, sigma, rows), ours(x, sigma, rows))
+    converted, sigma = load_official(target), torch.tensor(3.0)
+    state, expected = converted.state_dict(), ours.state_dict()
+    assert state.keys() == expected.keys()
+    assert all(torch.equal(state[key], expected[key]) for key in state)
+    # The files are mapped, and some kernels sum in another order where weights lie elsewhere in memory.
+    torch.testing.assert_close(converted(x, sigma, rows), ours(x, sigma, rows), rtol=1e-5, atol=1e-5)
 
 
 def test_only_ports_are_converted(pipeline: tuple[Path, Any]) -> None:

@@ -13,7 +13,7 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 from experiments.bench import Bench
-from experiments.drawings.lines import draw_lines
+from experiments.drawings.lines import draw_lines, value_of
 from experiments.drawings.made import Made
 from experiments.drawings.rho_curves import draw_rho_curves
 from experiments.drawings.skip_coefficients import by_hand
@@ -99,6 +99,18 @@ def test_one_block_has_no_interval_but_a_line(made: Made, tmp_path: Path) -> Non
         for id, r in made.measured.items()
     }
     assert has(draw(replace(made, measured=measured), tmp_path / "x.png"), BLUE)
+
+
+def test_over_the_baseline_values_are_ratios_paired_by_block(made: Made, tmp_path: Path) -> None:
+    row, base = (made.config.row(id) for id in ("heun_5_0.6", "heun_5_0.8"))
+    row = replace(row, baseline=base.id)
+    value = value_of(made, row, "fid", ratio=True)  # the blocks differ alike, so the ratio has no spread
+    assert value.low is not None and value.high is not None
+    assert value.low == pytest.approx(value.value) == pytest.approx(0.75) == pytest.approx(value.high)
+    assert value_of(made, row, "fid", ratio=False) == made.measured[row.id].value("fid")
+    drawn = replace(made, rows=(row, base))
+    pixels = draw(drawn, tmp_path / "x.png", over_baseline=True, y=["fid"])
+    assert has(pixels, BLUE) and not has(pixels, ORANGE)  # the row without a baseline is not drawn
 
 
 @pytest.mark.parametrize(

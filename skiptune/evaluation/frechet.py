@@ -158,10 +158,10 @@ def _graded(gaussian: Moments) -> Tensor:
 def _congruent(rows: Tensor, covariance: Tensor) -> Tensor:
     """R C R^T [n, n] of rows R [n, d] as H + H^T with H = R U R^T, U the lower half of C: fewer products.
 
-    U is taken in four strips, whose last block is divided by 2: the diagonal belongs to both halves.
+    U is taken in eight strips, whose last block is divided by 2: the diagonal belongs to both halves.
     """
     columns, half = rows.T, rows.new_empty(rows.shape[1], len(rows))
-    for strip in blocks(len(covariance), -(-len(covariance) // 4)):
+    for strip in blocks(len(covariance), -(-len(covariance) // 8)):
         lower = covariance[strip, : strip.stop].clone()
         lower[:, strip] *= 0.5
         torch.mm(lower, columns[: strip.stop], out=half[strip])

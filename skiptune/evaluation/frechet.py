@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import scipy.linalg
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
@@ -142,11 +143,17 @@ def _eigenvalues(a: Moments, b: Moments) -> Tensor:
             gram = (gram + gram.T) / 2
         else:  # R C_b R^T needs no factor of C_b
             gram = _congruent(a.rows, b.covariance.to(torch.float64))
-        return torch.linalg.eigvalsh(gram)[1:]  # centring took one direction from the rows
+        return _spectrum(gram)[1:]  # centring took one direction from the rows
     if isinstance(b, LowRankGaussian):
         return _eigenvalues(b, a)
     product = b.congruent(a.covariance.to(torch.float64))
-    return torch.linalg.eigvalsh((product + product.T) / 2)
+    return _spectrum((product + product.T) / 2)
+
+
+def _spectrum(matrix: Tensor) -> Tensor:
+    """Eigenvalues of a symmetric matrix, ascending. SciPy's LAPACK takes two thirds of torch's time."""
+    values = scipy.linalg.eigvalsh(matrix.numpy(), driver="evd", overwrite_a=True, check_finite=False)
+    return torch.from_numpy(values)
 
 
 def _graded(gaussian: Moments) -> Tensor:

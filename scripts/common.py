@@ -20,10 +20,14 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from experiments.bench import Bench
+from experiments.references import RealImages, default_reference_images
+from skiptune.checkpoints.models import resolve_model
 from skiptune.errors import SkiptuneError
+from skiptune.evaluation.extractors import ExtractorRef
 from skiptune.runtime.distributed import world
 from skiptune.runtime.files import write_atomic
 from skiptune.runtime.provenance import device
+from skiptune.runtime.sampling import SamplingSettings
 from skiptune.runtime.store import RunStore
 from skiptune.runtime.tracking import Tracker, default_tracker, make_tracker
 from skiptune.runtime.workers import Workers, default_workers
@@ -140,6 +144,27 @@ def make_bench(config: dict[str, Any]) -> Iterator[Bench]:
     if type(count) is not int:
         raise SkiptuneError(f"workers is {count!r}; give a number or auto")
     yield Bench(RunStore(str(config["outputs"])), pool(count), chosen.type)
+
+
+def sampling_of(config: dict[str, Any], device: str) -> SamplingSettings:
+    """The sampling that a resolved configuration describes. Raises SkiptuneError for a missing file."""
+    checkpoints = Path(str(config["checkpoints"]))
+    return SamplingSettings(
+        model=resolve_model(config["model"], checkpoints),
+        sampler=config["sampler"],
+        intervention=config["intervention"],
+        features=ExtractorRef.resolve(config["features"], checkpoints),
+        micro_batch=config["micro_batch"],
+        device=device,
+        noise_device=config["noise_device"],
+    )
+
+
+def real_images_of(config: dict[str, Any], settings: SamplingSettings) -> RealImages:
+    """The real images of the model's data, as many as ``reference_images`` says."""
+    dataset, images = config["model"]["dataset"], config["reference_images"]
+    count = default_reference_images(dataset) if images == "auto" else images
+    return RealImages(dataset, count, settings.features, settings.device)
 
 
 @functools.cache

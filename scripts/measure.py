@@ -14,38 +14,18 @@ from pathlib import Path
 from typing import Any
 
 from experiments.measurement import SeedBlocks
-from experiments.references import RealImages, default_reference_images
 from experiments.samples import SampleMeasurement
-from scripts.common import command, make_bench, open_tracker
-from skiptune.checkpoints.models import resolve_model
-from skiptune.evaluation.extractors import ExtractorRef
+from scripts.common import command, make_bench, open_tracker, real_images_of, sampling_of
 from skiptune.evaluation.metrics import expand
 from skiptune.runtime.distributed import world
-from skiptune.runtime.sampling import SamplingSettings
 
 
 @command("measure")
 def main(config: dict[str, Any]) -> None:
     model = config["model"]
-    checkpoints = Path(str(config["checkpoints"]))
     with make_bench(config) as bench:
-        features = ExtractorRef.resolve(config["features"], checkpoints)
-        settings = SamplingSettings(
-            model=resolve_model(model, checkpoints),
-            sampler=config["sampler"],
-            intervention=config["intervention"],
-            features=features,
-            micro_batch=config["micro_batch"],
-            device=bench.device,
-            noise_device=config["noise_device"],
-        )
-        images = config["reference_images"]
-        real = RealImages(
-            model["dataset"],
-            default_reference_images(model["dataset"]) if images == "auto" else images,
-            features,
-            bench.device,
-        )
+        settings = sampling_of(config, bench.device)
+        real = real_images_of(config, settings)
         metrics = tuple(expand(metric_names(config["metrics"])))
         measurement = SampleMeasurement(settings, SeedBlocks.of(config["seeds"]), real, metrics)
         identity = bench.store.open(measurement.identity).id

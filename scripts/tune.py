@@ -14,17 +14,15 @@ from typing import Any
 
 from experiments.drawings.tuning import draw_tuning
 from experiments.measurement import SeedBlocks
-from experiments.references import RealImages, ReferenceFile, default_reference_images
+from experiments.references import RealImages, ReferenceFile
 from experiments.tuning.report import render, write_record
 from experiments.tuning.search import Effort
 from experiments.tuning.space import Space
 from experiments.tuning.tune import Task, tune
-from scripts.common import check_writable, command, make_bench, open_tracker
-from skiptune.checkpoints.models import resolve_model
+from scripts.common import check_writable, command, make_bench, open_tracker, real_images_of, sampling_of
 from skiptune.errors import SkiptuneError
-from skiptune.evaluation.extractors import ExtractorRef
 from skiptune.runtime.distributed import world
-from skiptune.runtime.sampling import SamplingSettings, cached_model
+from skiptune.runtime.sampling import cached_model
 from skiptune.samplers import make_sampler
 
 
@@ -60,17 +58,7 @@ def parse_task(config: dict[str, Any], device: str) -> Task:
     Raises:
         SkiptuneError: a missing file, an impossible value.
     """
-    model, checkpoints = config["model"], Path(str(config["checkpoints"]))
-    features = ExtractorRef.resolve(config["features"], checkpoints)
-    settings = SamplingSettings(
-        model=resolve_model(model, checkpoints),
-        sampler=config["sampler"],
-        intervention=config["intervention"],
-        features=features,
-        micro_batch=config["micro_batch"],
-        device=device,
-        noise_device=config["noise_device"],
-    )
+    settings = sampling_of(config, device)
     seeds = config["seeds"]
     if not isinstance(seeds, dict) or set(seeds) != {"select", "report"}:
         raise SkiptuneError(f"seeds are {{select, report}}, not {seeds!r}")
@@ -81,9 +69,7 @@ def parse_task(config: dict[str, Any], device: str) -> Task:
         path = Path(str(config["reference"]))
         real = ReferenceFile(path, "reference=null takes the images of the model's data")
     else:
-        images = config["reference_images"]
-        count = default_reference_images(model["dataset"]) if images == "auto" else images
-        real = RealImages(model["dataset"], count, features, device)
+        real = real_images_of(config, settings)
     space = Space.of(config["space"])
     return Task(settings, real, config["metric"], space, effort, SeedBlocks.of(seeds["report"]))
 

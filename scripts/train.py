@@ -55,10 +55,10 @@ def train_denoiser(config: dict[str, Any], training: dict[str, Any]) -> None:
         SkiptuneError: a snapshot where there is no checkpoint, in the decay of the learning rate, or that an
             earlier call went past without exporting it to the same folder.
     """
-    model, export = config["model"], Path(config["export"])
-    names = {each["images"]: each["name"] for each in training.pop("snapshots", [])}
+    model, export, suffix = config["model"], Path(config["export"]), config["suffix"]
+    names = {each["images"]: each["name"] + suffix for each in training.pop("snapshots", [])}
     settings = DenoiserTraining(
-        name=model["name"], denoiser=model["denoiser"], dataset=model["dataset"], **training
+        name=model["name"] + suffix, denoiser=model["denoiser"], dataset=model["dataset"], **training
     )
     for images in names:
         if images % (settings.checkpoint_every * settings.batch):

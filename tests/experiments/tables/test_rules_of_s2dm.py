@@ -132,20 +132,3 @@ def test_pairs_are_compared_with_the_row_they_name() -> None:
         arms, "ratio_below", weak=1.0, strong=0.95, rows={"desk": [f"tuned_{steps}" for steps in STEPS]}
     )
     assert verdict(alone, truth).verdict == "supported"
-
-
-@pytest.mark.parametrize(
-    ("rule", "parameters"),
-    [
-        ("advantage_falls", {"x": "steps", "arm": "tuned"}),
-        ("closer", {"x": "steps", "near": "tuned", "far": "tuned"}),
-        (
-            "minimum_at",
-            {"x": "steps", "arm": "tuned", "at": [20], "excess": 1.2, "falling": ["tuned"], "margin": 0.05},
-        ),
-    ],
-)
-def test_what_was_not_measured_is_not_judged(rule: str, parameters: dict[str, Any]) -> None:
-    config = table({"plain": None, "tuned": "plain"}, rule, **parameters)
-    assert verdict(config, {}).verdict == "not run"
-    assert verdict(config, {"plain": plain, "tuned": plain}, n=1).verdict == "inconclusive"

@@ -35,7 +35,7 @@ def draw_rho_curves(path: Path, figure: FigureConfig, made: Made) -> str | None:
     note = f" The best ρ is at the edge of those tried for: {', '.join(edges)}." if edges else ""
     sizes = made.scale.select.size, made.scale.report.size
     seen = (
-        f"ρ was selected on {sizes[0]:,} images from other seeds; rows are means over blocks of {sizes[1]:,}"
+        f"ρ was selected on {sizes[0]:,} images of other seeds; rows are means of blocks of {sizes[1]:,}"
     )
     level = ", and FID of fewer images is higher" if sizes[0] != sizes[1] and metric == "fid" else ""
     return f"{metric.upper()} against ρ at the bottom for each sampler; {seen}{level}." + note

@@ -79,7 +79,7 @@ def sampler_evaluations(scale: Scale, row: RowConfig) -> float:
 
 def evaluations_of_all_models(scale: Scale, row: RowConfig) -> float:
     """Every model of the row's measurement makes an image of each latent."""
-    return len(row.measure["models"]) * sampler_evaluations(scale, row)
+    return len(row.measure.get("models", ())) * sampler_evaluations(scale, row)
 
 
 KINDS: dict[str, Kind] = {

@@ -135,6 +135,19 @@ def test_different_models_are_compared_pair_by_pair(desk: Scale) -> None:
     assert distances["pixel"].tolist() == [2, 2] and distances["feature"].tolist() == [5, 0]
 
 
+def test_models_that_are_compared_have_one_training_seed(desk: Scale) -> None:
+    """Of roles trained on the same seeds block i is that of training seed i, in all of them."""
+    roles = dict(desk.roles)
+    for name in (DIGITS, TWIN):
+        roles[name] = replace(roles[name], suffixes=("", "_seed1"))
+    several = replace(desk, roles=roles, report=SeedBlocks(500, 2, 250)).of_trained(TWIN)
+    assert [one.report.seeds for one in several] == [range(500, 750), range(750, 1000)]
+    for one, suffix in zip(several, ("", "_seed1"), strict=True):
+        names = {one.role(name).model["name"] for name in (DIGITS, TWIN)}
+        assert names == {f"edm_digits_uncond{suffix}"}
+        assert one.role("class_conditional_edm").model["name"] == "edm_glyphs"
+
+
 @pytest.mark.parametrize(
     ("measure", "message"),
     [

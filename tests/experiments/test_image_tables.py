@@ -44,10 +44,10 @@ def enlarged(image: torch.Tensor, factor: int) -> Pixels:
 def places(canvas: Pixels, block: Pixels) -> list[tuple[int, int]]:
     """(top, left) of every exact occurrence."""
     height, width = (canvas.shape[i] - block.shape[i] + 1 for i in (0, 1))
-    here = np.ones((height, width), dtype=bool)
+    here, red = np.ones((height, width), dtype=bool), np.ascontiguousarray(canvas[..., 0])
     for y in range(0, len(block), 8):  # the rows and columns of few pixels leave few places to look at
         for x in range(0, block.shape[1], 8):
-            here &= (canvas[y : y + height, x : x + width] == block[y, x]).all(-1)
+            here &= red[y : y + height, x : x + width] == block[y, x, 0]
     hits = [(int(y), int(x)) for y, x in zip(*np.nonzero(here), strict=True)]
     size = block.shape
     return [(y, x) for y, x in hits if (canvas[y : y + size[0], x : x + size[1]] == block).all()]

@@ -50,6 +50,9 @@ reproduce-supplement-%: $(STAMP) FORCE ## Supplement N (a name) to Skip-Tuning, 
 reproduce-s2dm-table-%: $(STAMP) FORCE ## Table N of S2-DMs
 	@$(call TABLE,s2dm/$*)
 
+reproduce-s2dm-figure-%: $(STAMP) FORCE ## Figure N of S2-DMs
+	@$(call TABLE,s2dm/figure_$*)
+
 reproduce-s2dm-supplement-%: $(STAMP) FORCE ## Supplement N (a name) to S2-DMs, beyond the paper
 	@$(call TABLE,s2dm/supplement_$*)
 

@@ -116,6 +116,8 @@ class Scale:
     def of_trained(self, role_name: str) -> tuple[Scale, ...]:
         """This scale for every training seed of a role: its model, its share of the report seeds.
 
+        Roles trained on the same seeds follow it: what compares models compares those of one training seed.
+
         Raises:
             SkiptuneError: other than one report block for each of several training seeds.
         """
@@ -130,7 +132,12 @@ class Scale:
         return tuple(
             replace(
                 self,
-                roles={**self.roles, role_name: replace(role, model=suffixed(role.model, suffix))},
+                roles={
+                    name: replace(other, model=suffixed(other.model, suffix))
+                    if other.suffixes == role.suffixes
+                    else other
+                    for name, other in self.roles.items()
+                },
                 report=SeedBlocks(blocks.first + i * blocks.size, 1, blocks.size),
             )
             for i, suffix in enumerate(role.suffixes)

@@ -18,6 +18,7 @@ from experiments.tables.rules.mostly_below import mostly_below
 from experiments.tables.rules.never_rises import never_rises
 from experiments.tables.rules.ratio_below import ratio_below
 from experiments.tables.rules.ruin import ruined_beyond
+from experiments.tables.rules.sides import sides
 from experiments.tables.rules.signs import signs
 from skiptune.errors import SkiptuneError
 
@@ -28,6 +29,7 @@ RULES: dict[str, Rule] = {
     "ratio_below": ratio_below,
     "below_limit": below_limit,
     "signs": signs,
+    "sides": sides,
     "share_of_gain": share_of_gain,
     "mostly_below": mostly_below,
     "below_bound": below_bound,

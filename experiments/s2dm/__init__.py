@@ -1,0 +1,1 @@
+"""What S2-DMs measures beyond samples."""

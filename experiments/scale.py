@@ -25,7 +25,8 @@ class Role:
     """One role: the configuration of its model and features, and its reference: images or a file.
 
     `loss_features` are the networks whose features denoising losses are taken in; `coefficients` the files
-    of learned skip coefficients by variant, without their ending.
+    of learned skip coefficients by variant, without their ending; `suffixes` those of the model's name that
+    tell its trainings with other seeds apart.
     """
 
     model: Config
@@ -35,6 +36,7 @@ class Role:
     reference_url: str | None = None
     loss_features: tuple[str, ...] = ()
     coefficients: Mapping[str, str] = field(default_factory=dict)
+    suffixes: tuple[str, ...] = ("",)
 
     @property
     def description(self) -> dict[str, str]:

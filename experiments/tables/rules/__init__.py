@@ -8,6 +8,7 @@ from experiments.tables.config import ClaimConfig
 from experiments.tables.results import ClaimResult
 from experiments.tables.rules.bound import below_bound
 from experiments.tables.rules.curves import CURVE_RULES
+from experiments.tables.rules.divergence import diverges_alone
 from experiments.tables.rules.equivalence import share_of_gain
 from experiments.tables.rules.evidence import Evidence, Rule
 from experiments.tables.rules.limit import below_limit
@@ -16,6 +17,7 @@ from experiments.tables.rules.never_rises import never_rises
 from experiments.tables.rules.ratio_below import ratio_below
 from experiments.tables.rules.ruin import ruined_beyond
 from experiments.tables.rules.signs import signs
+from experiments.tables.rules.within import within
 from skiptune.errors import SkiptuneError
 
 __all__ = ["RULES", "Evidence", "Rule", "check_rules", "judge"]
@@ -30,6 +32,8 @@ RULES: dict[str, Rule] = {
     "below_bound": below_bound,
     "never_rises": never_rises,
     "ruined_beyond": ruined_beyond,
+    "within": within,
+    "diverges_alone": diverges_alone,
     **CURVE_RULES,
 }
 

@@ -2,45 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from s2dm_records import CURVE, NETWORK, SETTINGS
 
 from experiments.scale import Role, Scale
 from experiments.tables.config import RowConfig
 from skiptune.checkpoints.desk import save_desk_denoiser
 from skiptune.denoisers import build_denoiser
-
-NETWORK: dict[str, Any] = {
-    "class": "DiscreteDenoiser",
-    "kwargs": {
-        "network": {
-            "class": "DDIMUNet",
-            "kwargs": {
-                "type": "simple",
-                "in_channels": 1,
-                "out_ch": 1,
-                "ch": 32,
-                "ch_mult": [1],
-                "num_res_blocks": 1,
-                "attn_resolutions": [],
-                "dropout": 0.1,
-                "resamp_with_conv": True,
-                "image_size": 8,
-                "num_diffusion_timesteps": 1000,
-            },
-        },
-        "image_shape": [1, 8, 8],
-        "schedule": {"kind": "linear", "beta_start": 0.0001, "beta_end": 0.02, "num_timesteps": 1000},
-    },
-}
-SETTINGS = {"images": 640, "batch": 64, "precision": "bf16"}
-CURVE = [[64, 9.0], [128, 5.0], [192, 4.0], [256, 3.0], [640, 2.0]]
 
 
 @pytest.fixture(scope="session")
@@ -73,9 +46,3 @@ def row() -> Callable[..., RowConfig]:
         return RowConfig("id", "label", "arm", role, measure, sampler or {}, {}, ("desk",), (), None, {}, {})
 
     return row
-
-
-def changed(path: Path, **changes: Any) -> dict[str, Any]:
-    """The record in a file with other values."""
-    record: dict[str, Any] = {**json.loads(path.read_text()), **changes}
-    return record

@@ -27,7 +27,7 @@ TENTH = 0.1
 
 @dataclass(frozen=True)
 class TrainingRecords:
-    """Counts over the records, the same for every seed: ``trainings``, ``half_precision``, ``diverged``."""
+    """Counts over the records: ``trainings``, ``half_precision``, ``diverged``, alike in every seed block."""
 
     records: tuple[Path, ...]
 
@@ -79,8 +79,10 @@ def training_records(
     """
     measure_section(row).finish()
     role = scale.role(row.role)
-    first = resolve_model(role.model, scale.checkpoints).path
-    records = tuple(first.with_name(f"{first.stem}{suffix}.json") for suffix in role.suffixes)
+    path = resolve_model(role.model, scale.checkpoints).path  # of one of the training seeds
+    ends = (suffix for suffix in role.suffixes if suffix and path.stem.endswith(suffix))
+    name = path.stem.removesuffix(next(ends, ""))
+    records = tuple(path.with_name(f"{name}{suffix}.json") for suffix in role.suffixes)
     for path in records:
         if not path.is_file():
             raise SkiptuneError(f"{path}, the record of a training, is missing; train the model again")

@@ -176,3 +176,27 @@ def test_counts_over_all_training_seeds(small: Scale, row: Rows, bench: Bench, t
     (tmp_path / "ddim1_seed1.json").unlink()
     with pytest.raises(SkiptuneError, match=r"ddim1_seed1.json, the record of a training, is missing"):
         measurement(other, one, NONE, BLOCKS, names)
+
+
+def test_roles_of_equal_training_seeds_change_them_together(small: Scale, row: Rows) -> None:
+    more = {"alone": replace(small.role("ddim1_celeba"), suffixes=("",))}
+    scale = replace(small, roles={**small.roles, **more}, report=SeedBlocks(0, 3, 500))
+    each = scale.of_trained("ddim1_celeba")
+    assert [[one.role(name).model["name"] for name in scale.roles] for one in each] == [
+        ["ddim1", "s2dm_skip10", "ddim1"],
+        ["ddim1_seed1", "s2dm_skip10_seed1", "ddim1"],
+        ["ddim1_seed2", "s2dm_skip10_seed2", "ddim1"],
+    ]
+    assert [list(one.report.bounds) for one in each] == [[(0, 499)], [(500, 999)], [(1000, 1499)]]
+    # So that rows of the two are paired in one run, also from a later training seed on.
+    runs = [
+        timed(each[1], row(TIMES, role, {"name": "ddim", "steps": 4})).settings.resolved()
+        for role in ("ddim1_celeba", "s2dm_skip10_celeba")
+    ]
+    assert runs[0] == runs[1]
+    # Records are those of all trainings, whichever of them the scale is of.
+    named = [
+        measurement(one, row({"kind": "training_records"}), NONE, BLOCKS, ("trainings",)).identity
+        for one in (scale, *each)
+    ]
+    assert named.count(named[0]) == 4

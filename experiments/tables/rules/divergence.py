@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 from scipy.stats import fisher_exact
 
 from experiments.tables.config import ClaimConfig
@@ -40,7 +41,7 @@ def diverges_alone(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
         return undecided(claim, "not run", f"Not all trainings were in mixed precision. {counts}.")
     if min(runs, other_runs) < least:
         return undecided(claim, "inconclusive", f"Fewer than {least} trainings of one kind. {counts}.")
-    table = [[diverged, runs - diverged], [other_diverged, other_runs - other_diverged]]
+    table = np.array([[diverged, runs - diverged], [other_diverged, other_runs - other_diverged]])
     more, less = (float(fisher_exact(table, alternative=side).pvalue) for side in ("greater", "less"))
     verdict = "inconclusive"
     if other_diverged == 0 and more <= 0.05:

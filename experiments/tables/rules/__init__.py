@@ -6,12 +6,15 @@ from collections.abc import Sequence
 
 from experiments.tables.config import ClaimConfig
 from experiments.tables.results import ClaimResult
+from experiments.tables.rules.advantage_falls import advantage_falls
 from experiments.tables.rules.bound import below_bound
+from experiments.tables.rules.closer import closer
 from experiments.tables.rules.curves import CURVE_RULES
 from experiments.tables.rules.divergence import diverges_alone
 from experiments.tables.rules.equivalence import share_of_gain
 from experiments.tables.rules.evidence import Evidence, Rule
 from experiments.tables.rules.limit import below_limit
+from experiments.tables.rules.minimum_at import minimum_at
 from experiments.tables.rules.mostly_below import mostly_below
 from experiments.tables.rules.never_rises import never_rises
 from experiments.tables.rules.ratio_below import ratio_below
@@ -34,6 +37,9 @@ RULES: dict[str, Rule] = {
     "ruined_beyond": ruined_beyond,
     "within": within,
     "diverges_alone": diverges_alone,
+    "advantage_falls": advantage_falls,
+    "closer": closer,
+    "minimum_at": minimum_at,
     **CURVE_RULES,
 }
 

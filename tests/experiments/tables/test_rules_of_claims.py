@@ -243,7 +243,13 @@ def test_nothing_measured_and_one_block_decide_nothing(rule: str) -> None:
         "mostly_below": {"row": "b", "metrics": ["fid"]},
         "below_bound": {"row": "b", "metrics": ["fid"], "bound": 1},
         "never_rises": {"metric": "fid", "x": "rho_bottom", "group": "steps", "arms": ["arm"], "margin": 0.1},
-    }
+        "advantage_falls": {"metric": "fid", "x": "rho_bottom", "arm": "arm"},
+        "closer": {"metric": "fid", "x": "rho_bottom", "near": "arm", "far": "arm"},
+        "minimum_at": {
+            "metric": "fid", "x": "rho_bottom", "arm": "arm", "at": [0.5], "excess": 1.2, "falling": ["arm"],
+            "margin": 0.1,
+        },
+    }  # fmt: skip
     curve = {"metric": "fid", "x": "rho_bottom", "arms": ["arm"]}
     rows = [{"id": "a", "rho": 1.0}, {"id": "b", "rho": 0.5, "baseline": "a"}]
     config = table(rows, rule, **parameters.get(rule, curve))

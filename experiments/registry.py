@@ -21,13 +21,21 @@ from experiments.drawings.time_schedules import draw_time_schedules
 from experiments.drawings.wavelet_images import draw_wavelet_images
 from experiments.learned import with_coefficients
 from experiments.measurement import Measurement, SeedBlocks
-from experiments.s2dm import interpolation, latent_distance
+from experiments.s2dm import (
+    interpolation,
+    latent_distance,
+    loss_ratio,
+    sampling_time,
+    training_cost,
+    training_records,
+)
 from experiments.samples import SampleMeasurement
 from experiments.scale import Scale
 from experiments.skip_tuning import denoising_loss, gradient_norm, inversion, normalisation, skip_norms
 from experiments.tables.config import SAMPLES, FigureConfig, RowConfig
 from experiments.windows import with_window
 from skiptune.errors import SkiptuneError
+from skiptune.runtime.seed_chunks import CHUNK
 from skiptune.samplers import make_sampler
 
 Make = Callable[[Scale, RowConfig, Mapping[str, Any], SeedBlocks, tuple[str, ...]], Measurement]
@@ -38,10 +46,16 @@ Drawing = Callable[[Path, FigureConfig, Made], str | None]
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of measurement, and what it costs: network evaluations per image, gradients counted as two."""
+    """A kind of measurement, and what it costs: network evaluations per image, gradients counted as two.
+
+    Attributes:
+        weights, features: whether the files of the role's model and of its features must be there.
+    """
 
     make: Make
     evaluations: Callable[[Scale, RowConfig], float]
+    weights: bool = True
+    features: bool = True
 
 
 def samples(
@@ -82,6 +96,11 @@ def evaluations_of_all_models(scale: Scale, row: RowConfig) -> float:
     return len(row.measure.get("models", ())) * sampler_evaluations(scale, row)
 
 
+def timed_evaluations(scale: Scale, row: RowConfig) -> float:
+    """Those of the row's own sampler; of a chunk of seeds only a batch is drawn."""
+    return sampler_evaluations(scale, row) * sampling_time.batch(scale, row) / CHUNK
+
+
 KINDS: dict[str, Kind] = {
     SAMPLES: Kind(samples, sampler_evaluations),
     "gradient_norm": Kind(gradient_norm.gradient_norm, gradient_norm.evaluations),
@@ -91,6 +110,12 @@ KINDS: dict[str, Kind] = {
     "normalisation": Kind(normalisation.normalisation, normalisation.evaluations),
     "interpolation": Kind(interpolation.interpolation, sampler_evaluations),
     "latent_distance": Kind(latent_distance.latent_distance, evaluations_of_all_models),
+    "training_cost": Kind(
+        training_cost.training_cost, training_cost.evaluations, weights=False, features=False
+    ),
+    "sampling_time": Kind(sampling_time.sampling_time, timed_evaluations, features=False),
+    "loss_ratio": Kind(loss_ratio.loss_ratio, loss_ratio.evaluations, features=False),
+    "training_records": Kind(training_records.training_records, training_records.evaluations, features=False),
 }
 
 DRAWINGS: dict[str, Drawing] = {

@@ -114,7 +114,9 @@ class Scale:
         return SampleMeasurement(settings, blocks, self.reference(role_name, settings.features), metrics)
 
     def of_trained(self, role_name: str) -> tuple[Scale, ...]:
-        """This scale for every training seed of a role: its model, its share of the report seeds.
+        """This scale for every training seed of a role: models of that seed, its share of the report seeds.
+
+        Of every role trained on the same seeds, so that a measurement of several compares like with like.
 
         Roles trained on the same seeds follow it: what compares models compares those of one training seed.
 

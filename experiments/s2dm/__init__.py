@@ -1,1 +1,1 @@
-"""What S2-DMs measures beyond samples."""
+"""What S2-DMs measures beside metrics of images."""

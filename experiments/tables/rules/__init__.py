@@ -10,6 +10,7 @@ from experiments.tables.rules.advantage_falls import advantage_falls
 from experiments.tables.rules.bound import below_bound
 from experiments.tables.rules.closer import closer
 from experiments.tables.rules.curves import CURVE_RULES
+from experiments.tables.rules.divergence import diverges_alone
 from experiments.tables.rules.equivalence import share_of_gain
 from experiments.tables.rules.evidence import Evidence, Rule
 from experiments.tables.rules.limit import below_limit
@@ -20,6 +21,7 @@ from experiments.tables.rules.ratio_below import ratio_below
 from experiments.tables.rules.ruin import ruined_beyond
 from experiments.tables.rules.sides import sides
 from experiments.tables.rules.signs import signs
+from experiments.tables.rules.within import within
 from skiptune.errors import SkiptuneError
 
 __all__ = ["RULES", "Evidence", "Rule", "check_rules", "judge"]
@@ -35,6 +37,8 @@ RULES: dict[str, Rule] = {
     "below_bound": below_bound,
     "never_rises": never_rises,
     "ruined_beyond": ruined_beyond,
+    "within": within,
+    "diverges_alone": diverges_alone,
     "advantage_falls": advantage_falls,
     "closer": closer,
     "minimum_at": minimum_at,

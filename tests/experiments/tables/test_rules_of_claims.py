@@ -234,10 +234,11 @@ def test_mostly_below_and_below_bound() -> None:
         assert verdict(config, values).verdict == expected
 
 
-@pytest.mark.parametrize("rule", sorted(set(RULES) - {"ratio_below", "ruined_beyond"}))
+@pytest.mark.parametrize("rule", sorted(set(RULES) - {"ratio_below", "ruined_beyond", "diverges_alone"}))
 def test_nothing_measured_and_one_block_decide_nothing(rule: str) -> None:
     parameters: dict[str, dict[str, Any]] = {
         "signs": {"tests": {"desk": [{"row": "b", "metric": "fid", "sign": "-"}]}},
+        "within": {"tests": {"desk": [{"row": "b", "metric": "fid", "low": 1, "high": 2}]}},
         "sides": {"tests": {"desk": [{"row": "b", "metric": "fid", "below": 2}]}},
         "below_limit": {"metric": "fid", "limit_arm": "arm", "change": 0.1, "rows": {"desk": ["b"]}},
         "share_of_gain": {"metric": "fid", "row": "b", "full": "b", "margin": 0.1},

@@ -25,7 +25,7 @@ DESK      = $(filter-out %_imagenet64 edm_imagenet64_% %_cifar10 %_celeba,$(pats
 FIRST     = edm_glyphs autoencoder_glyphs glyphs_features
 TRAININGS = $(FIRST) $(filter-out $(FIRST) ddim1_%,$(DESK))
 # Trained from two more seeds, for intervals that hold the spread of trainings. DDIM-2 exports DDIM-1 on its way.
-SEEDED    = ddim2_digits s2dm_skip2_digits s2dm_skip10_digits s2dm_skip50_digits
+SEEDED    = ddim2_digits s2dm_skip2_digits s2dm_skip10_digits s2dm_skip50_digits s2dm_weights50_digits
 
 MAKEFLAGS += --no-print-directory --no-builtin-rules
 .DEFAULT_GOAL := help

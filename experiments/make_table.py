@@ -37,6 +37,7 @@ def make_table(config: TableConfig, scale: Scale, bench: Bench, results: Path) -
     check_rules(config.claims)  # what does not exist is said before hours of work
     for row in rows:
         kind_of(row)
+        check_training_seeds(row, config, scale)
     searches = {row.id: search(row, config, scale, bench) for row in rows if row.tuned}
 
     bench.label = "report seeds"
@@ -59,7 +60,11 @@ def make_table(config: TableConfig, scale: Scale, bench: Bench, results: Path) -
     acted = {id: condition.settings.intervention for id, condition in sampled.items()}
     evidence = Evidence(config, scale.name, {id: r.blocks for id, r in measured.items()}, selected, acted)
     searched = [result for found in searches.values() for result in found.results]
-    behind = [*measured.values(), *(floor for floor, _ in floors), *searched]
+    behind = [
+        *(part for row in measured.values() for part in row.parts),
+        *(floor for floor, _ in floors),
+        *searched,
+    ]
     result = TableResult(
         config.paper,
         config.kind,
@@ -92,6 +97,18 @@ def make_table(config: TableConfig, scale: Scale, bench: Bench, results: Path) -
             pictures += [] if caption is None else [(name, caption)]
         write_table(result, config, role_descriptions(rows, scale), results, pictures)
     return result
+
+
+def check_training_seeds(row: RowConfig, config: TableConfig, scale: Scale) -> None:
+    """Raises SkiptuneError for a row and a baseline whose blocks are of different training seeds."""
+    if row.baseline is None:
+        return
+    own, other = (scale.role(name) for name in (row.role, config.row(row.baseline).role))
+    if own.suffixes != other.suffixes:
+        raise SkiptuneError(
+            f"row '{row.id}' has models of {len(own.suffixes)} training seeds, its baseline of "
+            f"{len(other.suffixes)}: their blocks do not pair; train both from equal seeds"
+        )
 
 
 def measure_floors(
@@ -140,7 +157,7 @@ def row_result(
     """The row with the hashes of all records behind it: its own, its run, those of its search."""
     role = scale.role(row.role)
     features = row.measure.get("features", role.features["name"])
-    more = {"model": role.model["name"], "features": features}
+    more = {"model": role.description["model"], "features": features}
     if found is not None:
         more |= {"search": "best at an edge of the grid" if found.at_edge else "best inside the grid"}
     protocol = UNBIASED
@@ -158,9 +175,7 @@ def row_result(
         values={name: measured.value(name, protocol) for name in measured.blocks},
         paper=row.paper,
         record=(
-            measured.record,
-            measured.run,
-            *measured.behind,
+            *(id for part in measured.parts for id in (part.record, part.run)),
             *(r.record for r in (found.results if found else ())),
         ),
     )

@@ -88,7 +88,7 @@ class Measurement(typing.Protocol):
 class Result:
     """What was measured: block values per metric, measured NFE, hashes of record and run.
 
-    ``behind`` has those of further records that it was joined from.
+    ``others`` are the further results that it was joined from.
     """
 
     record: str
@@ -99,7 +99,7 @@ class Result:
     images_per_second: float | None
     seconds: float
     provenance: dict[str, Any]
-    behind: tuple[str, ...] = ()
+    others: tuple[Result, ...] = ()
 
     @classmethod
     def read(cls, identity: str, record: dict[str, Any] | None) -> Result:
@@ -135,9 +135,13 @@ class Result:
             first,
             blocks={name: [v for part in parts for v in part.blocks[name]] for name in first.blocks},
             bounds=tuple(bounds for part in parts for bounds in part.bounds),
-            seconds=sum(part.seconds for part in parts),
-            behind=tuple(id for part in others for id in (part.record, part.run)),
+            others=tuple(others),
         )
+
+    @property
+    def parts(self) -> tuple[Result, ...]:
+        """All results that it was joined from, each with its own record, seconds and provenance."""
+        return (self, *self.others)
 
     def value(self, metric: str, protocol: Protocol = UNBIASED) -> Value:
         """What the protocol reports of the blocks; unless given, their mean with its 95% interval."""

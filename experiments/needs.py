@@ -10,7 +10,7 @@ from typing import Any
 
 from experiments.learned import coefficients_name, how_to_learn
 from experiments.registry import kind_of
-from experiments.scale import Scale, named
+from experiments.scale import Scale, named, suffixed
 from experiments.tables.config import TableConfig
 from skiptune.checkpoints.fetching.official import OfficialFile, bytes_text
 
@@ -97,7 +97,8 @@ def needs_of(config: TableConfig, scale: Scale) -> Needs:
         seen = [features]
         if row.measure["kind"] == "denoising_loss":
             seen = [named(name, scale.extractors, "features") for name in role.loss_features]
-        read = [*([role.model] if kind.weights else []), *(seen if kind.features else [])]
+        trained = [suffixed(role.model, suffix) for suffix in role.suffixes]
+        read = [*(trained if kind.weights else []), *(seen if kind.features else [])]
         files |= _files(read)
         if kind.features and role.reference:
             files[role.reference] = Need(role.reference_url or "no address")

@@ -118,7 +118,7 @@ class Scale:
 
         Of every role trained on the same seeds, so that a measurement of several compares like with like.
 
-        Roles trained on the same seeds follow it: what compares models compares those of one training seed.
+        Roles of the same suffixes follow: what compares models compares those of one training seed.
 
         Raises:
             SkiptuneError: other than one report block for each of several training seeds.
@@ -154,8 +154,20 @@ class Scale:
 
 
 def suffixed(model: Config, suffix: str) -> dict[str, Any]:
-    """The same model from another training seed."""
-    return {**model, "name": model["name"] + suffix}
+    """The same model from another training seed, as ``scripts/train.py suffix=...`` exports it.
+
+    Raises:
+        SkiptuneError: a published model, of which there is one.
+    """
+    if not suffix:
+        return dict(model)
+    if model["kind"] not in ("desk", "trained"):
+        raise SkiptuneError(
+            f"model {model['name']} is published: only models trained here have training seeds"
+        )
+    file = Path(model.get("file", ""))
+    files = {"file": str(file.with_name(f"{file.stem}{suffix}{file.suffix}"))} if file.name else {}
+    return {**model, "name": model["name"] + suffix, **files}
 
 
 def named(name: str, known: Mapping[str, Any], what: str) -> Any:

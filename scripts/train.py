@@ -42,6 +42,8 @@ def main(config: dict[str, Any]) -> None:
         "classifier": train_classifiers,
         "autoencoder": train_autoencoder,
     }
+    if config["suffix"] and kind != "denoiser":
+        raise SkiptuneError(f"a suffix names denoisers apart; for a {kind} give another `export`")
     trainings[kind](config, training)
 
 

@@ -10,6 +10,7 @@ from experiments.drawings.sample_pair import stored_samples
 from experiments.tables.config import FigureConfig, RowConfig
 from experiments.tables.parsing import Section
 from experiments.values import Value
+from skiptune.errors import SkiptuneError
 
 
 def draw_sample_table(path: Path, figure: FigureConfig, made: Made) -> str | None:
@@ -37,9 +38,13 @@ def draw_sample_table(path: Path, figure: FigureConfig, made: Made) -> str | Non
 
 
 def _cell(made: Made, row: RowConfig, count: int) -> Cell:
-    metric = next(column for column in made.config.columns if column.kind == "metric")
-    value = made.measured[row.id].value(metric.key)
-    return Cell(stored_samples(made, row.id).images[:count], f"{metric.title} {in_brief(value)}")
+    images = stored_samples(made, row.id).images[:count]
+    measured = made.measured[row.id]
+    shown = (column for column in made.config.columns if column.key in measured.blocks)
+    if (metric := next(shown, None)) is None:
+        raise SkiptuneError(f"row '{row.id}' has no metric to write above its images; give it one")
+    value = measured.value(metric.key, made.scale.protocol)
+    return Cell(images, f"{metric.title} {in_brief(value)}")
 
 
 def in_brief(value: Value) -> str:

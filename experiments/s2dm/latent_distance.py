@@ -12,9 +12,9 @@ from torch import Tensor
 
 from experiments.image_means import ImageMeans
 from experiments.measurement import SeedBlocks
+from experiments.network_run import measure_section
 from experiments.s2dm.latents import LatentRun, latent_arguments
 from experiments.scale import Scale
-from experiments.skip_tuning.network_run import measure_section
 from experiments.tables.config import RowConfig
 from skiptune.checkpoints.models import ModelRef, resolve_model
 from skiptune.data.images import from_uint8

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from experiments.network_run import NetworkRun, network_arguments
 from experiments.scale import Scale
-from experiments.skip_tuning.network_run import NetworkRun, network_arguments
 from experiments.tables.config import RowConfig
 from skiptune.checkpoints.models import ModelRef
 from skiptune.data.images import to_uint8

@@ -11,8 +11,8 @@ from torch import Generator, Tensor
 
 from experiments.image_means import ImageMeans
 from experiments.measurement import Evaluated, SeedBlocks
+from experiments.network_run import NetworkRun, measure_section, network_arguments
 from experiments.scale import Scale
-from experiments.skip_tuning.network_run import NetworkRun, measure_section, network_arguments
 from experiments.tables.config import RowConfig
 from skiptune.data import load_dataset
 from skiptune.data.images import from_uint8

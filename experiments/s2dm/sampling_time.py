@@ -12,8 +12,8 @@ from torch import Tensor
 from experiments.benchmarks.timing import alternate
 from experiments.image_means import ImageMeans
 from experiments.measurement import SeedBlocks
+from experiments.network_run import measure_section
 from experiments.scale import Scale
-from experiments.skip_tuning.network_run import measure_section
 from experiments.tables.config import RowConfig
 from experiments.tables.parsing import Section
 from skiptune.checkpoints.models import ModelRef, resolve_model
@@ -56,6 +56,7 @@ class SamplingTime:
     contestants: tuple[Contestant, ...]
     batch: int
     device: str
+    noise_device: str
 
     def resolved(self) -> dict[str, Any]:
         return {
@@ -71,6 +72,7 @@ class SamplingTime:
             "batch": self.batch,
             "chunk": CHUNK,
             "device": self.device,
+            "noise_device": self.noise_device,
         }
 
     def compute(self, seeds: range) -> dict[str, Tensor]:
@@ -91,7 +93,7 @@ class SamplingTime:
         denoiser, sampler = cached_model(one.model, self.device), make_sampler(**one.sampler)
 
         def draw() -> int:
-            ((_, calls),), _ = sample_images(denoiser, sampler, [NONE], seeds)
+            ((_, calls),), _ = sample_images(denoiser, sampler, [NONE], seeds, self.noise_device)
             if self.device == "cuda":
                 torch.cuda.synchronize()
             return calls
@@ -129,7 +131,8 @@ def sampling_time(
     if own not in [one.name for one in contestants]:
         raise SkiptuneError(f"{spec.where}: the row's own {own} is not among what is timed")
     stored = {SECONDS: f"seconds_{own}", "nfe": f"nfe_{own}"}
-    return ImageMeans(SamplingTime(contestants, batch(scale, row), scale.device), blocks, metrics, stored)
+    timed = SamplingTime(contestants, batch(scale, row), scale.device, scale.noise_device)
+    return ImageMeans(timed, blocks, metrics, stored)
 
 
 def batch(scale: Scale, row: RowConfig) -> int:

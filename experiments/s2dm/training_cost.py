@@ -12,9 +12,9 @@ from torch import Tensor
 
 from experiments.image_means import ImageMeans
 from experiments.measurement import SeedBlocks
+from experiments.network_run import measure_section
 from experiments.s2dm.step_cost import AS_DDIM, LOSSES, step_costs
 from experiments.scale import Scale
-from experiments.skip_tuning.network_run import measure_section
 from experiments.tables.config import RowConfig
 from skiptune.errors import SkiptuneError
 from skiptune.runtime.provenance import device_name

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from experiments.image_means import ImageMeans
 from experiments.measurement import SeedBlocks
+from experiments.network_run import measure_section
 from experiments.scale import Scale
-from experiments.skip_tuning.network_run import measure_section
 from experiments.tables.config import RowConfig
 from skiptune.checkpoints.models import resolve_model
 from skiptune.errors import SkiptuneError
@@ -58,7 +58,7 @@ def diverged(record: Mapping[str, Any]) -> bool:
         return True
     whole = settings["images"] // settings["batch"] * settings["batch"]
     part = max(1, round(TENTH * len(losses)))
-    return curve[-1][0] < whole or mean(losses[-part:]) >= mean(losses[:part])
+    return curve[-1][0] < whole or (len(losses) > 1 and mean(losses[-part:]) >= mean(losses[:part]))
 
 
 def mean(values: Sequence[float]) -> float:
@@ -86,6 +86,8 @@ def training_records(
     for path in records:
         if not path.is_file():
             raise SkiptuneError(f"{path}, the record of a training, is missing; train the model again")
+        if not read_json(path).get("settings") or not read_json(path).get("loss_curve"):
+            raise SkiptuneError(f"{path} is no record of a training: it has no settings or no loss curve")
     return ImageMeans(TrainingRecords(records), blocks, metrics)
 
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from experiments.measurement import Evaluated, SeedBlocks
+from experiments.network_run import NetworkRun, measure_section, network_arguments
 from experiments.scale import Scale
-from experiments.skip_tuning.network_run import NetworkRun, measure_section, network_arguments
 from experiments.tables.config import RowConfig
 from skiptune.errors import SkiptuneError
 from skiptune.evaluation.kernels import MedianDistance, make_kernel

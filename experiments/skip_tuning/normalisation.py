@@ -11,8 +11,8 @@ from torch import Tensor
 
 from experiments.image_means import ImageMeans
 from experiments.measurement import SeedBlocks
+from experiments.network_run import NetworkRun, measure_section, network_arguments
 from experiments.scale import Scale
-from experiments.skip_tuning.network_run import NetworkRun, measure_section, network_arguments
 from experiments.tables.config import RowConfig
 from skiptune.interventions.block_paths import group_kinds, norm0_changes, output_changes, record_block_calls
 

@@ -9,44 +9,56 @@ import numpy as np
 from experiments.tables.config import ClaimConfig
 from experiments.tables.parsing import Section
 from experiments.tables.results import ClaimResult
-from experiments.tables.rules.along import along, unmeasured
+from experiments.tables.rules.along import along, baselines, unmeasured
 from experiments.tables.rules.evidence import Evidence, span
-from skiptune.evaluation.intervals import block_interval
+from skiptune.errors import SkiptuneError
+from skiptune.evaluation.intervals import Interval, block_interval
 
 
 def advantage_falls(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
-    """Does a row's advantage over its baseline fall as a setting grows, absolutely and relatively?
+    """Is there an advantage over the baseline that falls as a setting grows, absolutely and relatively?
 
-    Parameters: ``metric``; ``x``, the positive setting; ``arm`` of the rows. Per seed block the slopes of
-    ``baseline - value`` and of ``1 - value / baseline`` against ``ln x`` (least squares); supported if the
-    95% t intervals of both lie below 0, contradicted if both lie above, else inconclusive. The effect is the
-    absolute slope.
+    Parameters: ``metric``; ``x``, a positive setting of two values or more; ``arm`` of the rows. Per seed
+    block the slopes of ``baseline - value`` (absolute) and of ``1 - value / baseline`` (relative) against
+    ``ln x`` (least squares). A form is supported if the 95% t interval of its slope lies below 0 and that of
+    the advantage at the least x above 0; contradicted if the first lies above 0 or the second below. The
+    claim takes both forms; what each is found to be is said. The effect is the absolute slope.
     """
     spec = Section(claim.parameters, f"claim {claim.id}: parameters")
     metric, x, arm = spec.take("metric", str), spec.take("x", str), spec.take("arm", str)
     spec.finish()
-    curve = along(evidence, arm, x)
-    ids = [id for row in curve.values() for id in (row.id, row.baseline or row.id)]
-    if (missing := unmeasured(claim, evidence, ids, metric)) is not None:
+    curve = along(claim, evidence, arm, x)
+    rows, bases = list(curve.values()), baselines(claim, evidence, list(curve.values()))
+    if (missing := unmeasured(claim, evidence, [*rows, *bases], metric)) is not None:
         return missing
-    own = np.array([evidence.series(row.id, metric) for row in curve.values()])
-    base = np.array([evidence.series(row.baseline or row.id, metric) for row in curve.values()])
-    absolute = block_interval(slopes(list(curve), base - own))
-    relative = block_interval(slopes(list(curve), 1 - own / base))
-    verdict = "supported" if max(absolute.high, relative.high) < 0 else "inconclusive"
-    if min(absolute.low, relative.low) > 0:
-        verdict = "contradicted"
+    if len(curve) < 2 or min(curve) <= 0:
+        raise SkiptuneError(f"claim {claim.id}: a slope takes two or more positive values of {x}")
+    own, base = (np.array([evidence.series(row.id, metric) for row in some]) for some in (rows, bases))
+    forms = {"absolute": base - own, "relative": 1 - own / base}
+    slope = {name: block_interval(slopes(list(curve), gains)) for name, gains in forms.items()}
+    first = block_interval([float(gain) for gain in forms["absolute"][0]])
+    verdicts = {name: _verdict(interval, first) for name, interval in slope.items()}
+    verdict = verdicts["absolute"] if len(set(verdicts.values())) == 1 else "inconclusive"
     gains = ", ".join(
         f"{value:g}: {gain:.3g} ({share:.1%})"
         for value, gain, share in zip(
-            curve, (base - own).mean(1), 1 - own.mean(1) / base.mean(1), strict=True
+            curve, forms["absolute"].mean(1), 1 - own.mean(1) / base.mean(1), strict=True
         )
     )
+    found = ", ".join(f"{name} form {span(slope[name])}: {verdicts[name]}" for name in forms)
     text = (
-        f"Slope of the advantage against ln {x}, mean over seed blocks with 95% t interval: absolute "
-        f"{span(absolute)}, relative {span(relative)} (claimed below 0). Advantage by {x}: {gains}."
+        f"Slope of the advantage against ln {x}, mean over seed blocks with 95% t interval, claimed below 0 "
+        f"where there is an advantage at {x} {min(curve):g} ({span(first)}): {found}. "
+        f"Advantage by {x}: {gains}."
     )
-    return ClaimResult(claim.id, verdict, absolute.value, absolute.low, absolute.high, text)
+    effect = slope["absolute"]
+    return ClaimResult(claim.id, verdict, effect.value, effect.low, effect.high, text)
+
+
+def _verdict(slope: Interval, first: Interval) -> str:
+    if slope.low > 0 or first.high < 0:
+        return "contradicted"
+    return "supported" if slope.high < 0 < first.low else "inconclusive"
 
 
 def slopes(x: Sequence[float], values: np.ndarray) -> list[float]:

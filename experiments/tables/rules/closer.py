@@ -7,7 +7,7 @@ import numpy as np
 from experiments.tables.config import ClaimConfig
 from experiments.tables.parsing import Section
 from experiments.tables.results import ClaimResult
-from experiments.tables.rules.along import along, unmeasured
+from experiments.tables.rules.along import along, baselines, unmeasured
 from experiments.tables.rules.evidence import Evidence, corrected, span
 from skiptune.errors import SkiptuneError
 from skiptune.evaluation.intervals import block_interval
@@ -23,19 +23,16 @@ def closer(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
     """
     spec = Section(claim.parameters, f"claim {claim.id}: parameters")
     metric, x = spec.take("metric", str), spec.take("x", str)
-    near, far = (along(evidence, spec.take(name, str), x) for name in ("near", "far"))
+    near, far = (along(claim, evidence, spec.take(name, str), x) for name in ("near", "far"))
     spec.finish()
+    bases = baselines(claim, evidence, list(near.values()))
     if list(near) != list(far) or any(near[v].baseline != far[v].baseline for v in near):
         raise SkiptuneError(f"claim {claim.id}: the arms need equal values of {x} and equal baselines")
-    ids = [id for v in near for id in (near[v].id, far[v].id, near[v].baseline or near[v].id)]
-    if (missing := unmeasured(claim, evidence, ids, metric)) is not None:
+    if (missing := unmeasured(claim, evidence, [*near.values(), *far.values(), *bases], metric)) is not None:
         return missing
     found, wide, seen = [], [], []
-    for value in near:
-        a, b, base = (
-            np.array(evidence.series(id, metric))
-            for id in (near[value].id, far[value].id, near[value].baseline or near[value].id)
-        )
+    for value, other in zip(near, bases, strict=True):
+        a, b, base = (np.array(evidence.series(row.id, metric)) for row in (near[value], far[value], other))
         difference = [float(d) for d in np.abs(b - base) - np.abs(a - base)]
         found.append(block_interval(difference))
         wide.append(block_interval(difference, corrected(len(near))))

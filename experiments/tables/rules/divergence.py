@@ -27,6 +27,8 @@ def diverges_alone(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
     groups = [spec.take(key, Mapping).get(evidence.scale, ()) for key in ("rows", "others")]
     least = spec.take("least", int)
     spec.finish()
+    for id in (id for group in groups for id in group):
+        evidence.config.row(id)  # a mistyped id is an error
     if not all(groups) or not all(evidence.series(id, "trainings") for group in groups for id in group):
         return undecided(claim, "not run", f"The trainings are not known at scale {evidence.scale}.")
     (runs, half, diverged), (other_runs, other_half, other_diverged) = (

@@ -37,7 +37,8 @@ def ratio_below(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
     if not pairs:
         return no_number("not run", f"No rows are named at scale {evidence.scale}.")
     ratios, wide, found = [], [], []
-    printed = _printed_ratios(_pairs(claim, evidence.config, by_scale.get("paper", ())), metric)
+    of_paper = [_printed(pair, metric) for pair in _pairs(claim, evidence.config, by_scale.get("paper", ()))]
+    printed = [_printed(pair, metric) or at(of_paper, i) for i, pair in enumerate(pairs)]
     for i, (row, other) in enumerate(pairs):
         tuned, baseline = evidence.series(row.id, metric), evidence.series(other.id, metric)
         if not tuned or not baseline:
@@ -48,7 +49,7 @@ def ratio_below(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
         wide.append(paired_ratio_interval(tuned, baseline, corrected(len(pairs))))
         seen = span(ratios[-1]) + widened(wide[-1], len(pairs), ratios[-1].low > min(weak, strong))
         name = row.label if other.id == row.baseline else f"{row.label} over {other.label}"
-        found.append(f"{name}: {seen}, n = {ratios[-1].n}{printed[i] if i < len(printed) else ''}")
+        found.append(f"{name}: {seen}, n = {ratios[-1].n}{printed[i]}")
 
     verdict = _side(ratios, wide, weak)
     holds = {"supported": "holds", "contradicted": "does not hold", "inconclusive": "undecided"}
@@ -81,10 +82,12 @@ def _pairs(
     return pairs
 
 
-def _printed_ratios(pairs: Sequence[tuple[RowConfig, RowConfig]], metric: str) -> list[str]:
-    """The paper's own ratios in words, in the order of the pairs tested at paper scale."""
-    words = []
-    for row, other in pairs:
-        own, base = row.paper.get(metric), other.paper.get(metric)
-        words.append(f" (paper {own / base:.3f})" if own and base else "")
-    return words
+def _printed(pair: tuple[RowConfig, RowConfig], metric: str) -> str:
+    """The paper's own ratio of a pair in words, if it prints both values."""
+    own, base = (row.paper.get(metric) for row in pair)
+    return f" (paper {own / base:.3f})" if own and base else ""
+
+
+def at(words: Sequence[str], i: int) -> str:
+    """For a row that the paper does not have, such as a selected rho: its ratio of the same place."""
+    return words[i] if i < len(words) else ""

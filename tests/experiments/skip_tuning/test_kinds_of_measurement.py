@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from experiments.measurement import Measurement, SeedBlocks
+from experiments.network_run import image_numbers
 from experiments.registry import kind_of, measurement
 from experiments.scale import Scale
-from experiments.skip_tuning.network_run import image_numbers
 from experiments.tables.config import RowConfig
 from skiptune.data import load_dataset
 from skiptune.errors import SkiptuneError

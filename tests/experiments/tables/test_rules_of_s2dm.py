@@ -67,6 +67,7 @@ def test_slopes_are_those_of_a_line_in_the_logarithm() -> None:
         (lambda steps: plain(steps) * (1 - 1 / steps**0.5), "supported"),  # gains fall in both forms
         (lambda steps: plain(steps) * (0.7 - 0.001 * steps), "inconclusive"),  # relative gains rise only
         (lambda steps: plain(steps) - 0.05 * steps, "contradicted"),
+        (lambda steps: plain(steps) * (1.1 + 0.1 * np.log(steps)), "contradicted"),  # never an advantage
     ],
 )
 def test_advantage_falls_in_both_forms(tuned: Truth, expected: str) -> None:
@@ -105,7 +106,7 @@ def test_closer_refuses_arms_that_do_not_match() -> None:
         (lambda steps: 10 + abs(steps - 20) / 10, plain, "supported"),
         (plain, plain, "contradicted"),  # never turns up
         (lambda steps: 10 + abs(steps - 20) / 10, lambda steps: 10 + steps, "contradicted"),  # others rise
-        (lambda steps: 10 + (steps - 10) / 10, plain, "inconclusive"),  # lowest at the first, not in `at`
+        (lambda steps: 10 + (steps - 10) / 10, plain, "contradicted"),  # lowest at the first, not in `at`
     ],
 )
 def test_minimum_at_given_places(curve: Truth, other: Truth, expected: str) -> None:

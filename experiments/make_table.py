@@ -133,21 +133,21 @@ def search(row: RowConfig, config: TableConfig, scale: Scale, bench: Bench) -> S
     assert config.tuning is not None
     metric = config.tuning.metric
     bench.label = f"selection seeds, {row.sampler.get('name', row.id)}"
-    grid = tuple(dict.fromkeys((*grid_below_one(config, row), 1.0)))
+    grid = tuple(dict.fromkeys((*grid_beside_one(config, row), 1.0)))
     wanted = [measurement(scale, row, row.resolved(value), scale.select, (metric,)) for value in grid]
     results = bench.measure(wanted)
     values = {value: result.value(metric) for value, result in zip(grid, results, strict=True)}
     best = min if get_metric(metric).lower_is_better else max
-    chosen = best((value for value in grid if value < 1), key=lambda value: values[value].value)
+    chosen = best((value for value in grid if value != 1), key=lambda value: values[value].value)
     return Search(values, tuple(results), chosen)
 
 
-def grid_below_one(config: TableConfig, row: RowConfig) -> tuple[float, ...]:
-    """The values to choose among. Raises SkiptuneError if none is below 1, the untouched network."""
+def grid_beside_one(config: TableConfig, row: RowConfig) -> tuple[float, ...]:
+    """The values to choose among. Raises SkiptuneError if there is only 1, the untouched network."""
     assert config.tuning is not None
-    grid = tuple(value for value in config.tuning.grids[row.id] if value < 1)
+    grid = tuple(value for value in config.tuning.grids[row.id] if value != 1)
     if not grid:
-        raise SkiptuneError(f"tuning.grids.{row.id} has no value below 1; give at least one")
+        raise SkiptuneError(f"tuning.grids.{row.id} has no value but 1; give another")
     return grid
 
 

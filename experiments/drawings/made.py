@@ -25,7 +25,7 @@ SAMPLERS = {
 
 @dataclass(frozen=True)
 class Search:
-    """A tuned row on the selection seeds: the metric at each value tried and at 1, and the best below 1."""
+    """A tuned row on the selection seeds: the metric at each value tried and at 1, the best but 1."""
 
     values: Mapping[float, Value]
     results: tuple[Result, ...]
@@ -33,9 +33,9 @@ class Search:
 
     @property
     def at_edge(self) -> bool:
-        """Whether the best value is the lowest or highest tried below 1: the optimum may lie further out."""
-        below = [value for value in self.values if value < 1]
-        return self.selected in (min(below), max(below))
+        """Whether the best value is the lowest or highest tried beside 1: the optimum may lie further out."""
+        tried = [value for value in self.values if value != 1]
+        return self.selected in (min(tried), max(tried))
 
 
 @dataclass(frozen=True)

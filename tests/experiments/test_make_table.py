@@ -1,4 +1,4 @@
-"""One table from configuration to files; rho is selected below 1 on other seeds than it is reported on."""
+"""One table from configuration to files; rho is selected on other seeds than it is reported on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from experiments.bench import Bench
-from experiments.make_table import grid_below_one, make_table, search
+from experiments.make_table import grid_beside_one, make_table, search
 from experiments.measurement import SeedBlocks
 from experiments.references import FLOOR_BLOCKS, floor_identity
 from experiments.registry import measurement
@@ -94,9 +94,9 @@ def test_one_alone_is_no_choice(
     composed: Callable[..., dict[str, Any]], scales: dict[str, Scale], tmp_path: Path
 ) -> None:
     table = parsed(composed, [1.0], [0.8])
-    with pytest.raises(SkiptuneError, match="tuning.grids.heun_selected has no value below 1"):
-        grid_below_one(table, table.row("heun_selected"))
-    with pytest.raises(SkiptuneError, match="no value below 1"):
+    with pytest.raises(SkiptuneError, match="tuning.grids.heun_selected has no value but 1"):
+        grid_beside_one(table, table.row("heun_selected"))
+    with pytest.raises(SkiptuneError, match="no value but 1"):
         make_table(table, scales["desk"], Bench(RunStore(tmp_path), Workers(1)), tmp_path / "results")
     assert not list(tmp_path.iterdir())
 

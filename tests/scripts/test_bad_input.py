@@ -82,7 +82,7 @@ REPRODUCE = {
     "one of several tables": (["table=skip_tuning/2,skip_tuning/77", "-m"], "no table 77 of skip_tuning"),
     "unknown scale": (["scale=moon"], "desk paper"),
     "selection on the report seeds": (["scale.seeds.select.first=100000"], "overlap"),
-    "nothing to select": (["table.tuning.grids.heun_selected=[1.0]"], "heun_selected has no value below 1"),
+    "nothing to select": (["table.tuning.grids.heun_selected=[1.0]"], "heun_selected has no value but 1"),
     "unwritable results": (["results=file/results"], "cannot write"),
     "unwritable store": (["outputs=file/store"], "cannot write"),
     "tracker online without key": (["tracker.name=wandb", "tracker.mode=online"], "no API key"),

@@ -2,7 +2,7 @@
 
 Conditions that differ in the intervention alone go through the sampler in step. Those whose interventions
 have acted alike so far share one state; those that part at a step share, in its first network call, what the
-network computes before its first skip site.
+network computes before the first place where one of them acts.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from torch import Tensor
 
 from skiptune.denoisers import Denoiser
 from skiptune.interventions.build import attach_intervention
-from skiptune.interventions.effect import effect
-from skiptune.interventions.encoder_memory import EncoderMemory
+from skiptune.interventions.effect import effect, first_places
+from skiptune.interventions.prefix_memory import PrefixMemory
 from skiptune.samplers import Sampler
 from skiptune.samplers.sample import bind
 from skiptune.samplers.state import NoiseAt, SamplerState
@@ -121,7 +121,8 @@ def sample_together(
     for before, groups in plan.pairs():
         for parent in before:
             children = [group for group in groups if set(group) <= set(parent)]
-            memory = EncoderMemory(denoiser) if len(children) > 1 else None
+            acting = [interventions[child[0]] for child in children]
+            memory = PrefixMemory(denoiser, first_places(acting, denoiser)) if len(children) > 1 else None
             state, results = states[parent[0]], []
             for child in children:
                 sharing: contextlib.AbstractContextManager[None] = contextlib.nullcontext()

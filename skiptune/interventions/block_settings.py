@@ -26,11 +26,16 @@ def by_step(name: str, value: Any, item: Callable[[Any], Any]) -> list[list[Any]
     """
     if value is None:
         return None
-    if isinstance(value, Sequence) and not isinstance(value, str) and len(value):
-        steps = value if isinstance(value[0], Sequence) else [value]
-        if all(isinstance(step, Sequence) and not isinstance(step, str) for step in steps):
+    if is_list(value) and len(value):
+        steps = value if is_list(value[0]) else [value]
+        if all(map(is_list, steps)):
             return [[item(one) for one in step] for step in steps]
     raise SkiptuneError(f"{name} is {value!r}, it must be a list over the blocks, or one for every step")
+
+
+def is_list(value: Any) -> bool:
+    """Also one of a configuration file's own kind."""
+    return isinstance(value, Sequence) and not isinstance(value, str)
 
 
 def block_weight(value: Any) -> float:

@@ -120,7 +120,7 @@ def run_probe(
             f"{list(begin.weights.shape)}"
         )
     weights = begin.weights if settings.teacher == "start" else None
-    teacher = Teacher(denoiser, sampler, noise, condition, weights, batch)
+    teacher = Teacher(denoiser, sampler, noise, condition, weights, settings.part, batch)
     while state.iterations < settings.iterations:
         state = advance(state, teacher, settings, begin, on_step)
         if on_iteration is not None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from skiptune.errors import SkiptuneError
+from skiptune.interventions.blocks.reweighting import PARTS
 
 Ramp = tuple[float, float]
 """Values at the two ends of a linear ramp."""
@@ -58,6 +59,7 @@ class ProbeSettings:
         count_current_skips: whether the share of skipped blocks counts in the fitness of the best set so far
             as in that of a candidate; the authors' program leaves it out.
         margin: a block is skipped where ``w + margin < q``.
+        part: what a weight scales, ``output`` or ``branch`` as of ``BlockReweighting`` (IP-A6).
         tie_noise: largest random change of a threshold before votes are counted.
         thresholds: their update.
     """
@@ -73,13 +75,14 @@ class ProbeSettings:
     draws: str = "symmetric"
     count_current_skips: bool = False
     margin: float = 1e-6
+    part: str = "output"
     tie_noise: float = 1e-6
     thresholds: ThresholdRule = ThresholdRule()
 
     def __post_init__(self) -> None:
         for name in ("runs", "iterations", "candidates"):
             refuse(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")
-        for name, choices in (("teacher", TEACHERS), ("draws", DRAWS)):
+        for name, choices in (("teacher", TEACHERS), ("draws", DRAWS), ("part", PARTS)):
             refuse(name, getattr(self, name), getattr(self, name) in choices, f"one of {', '.join(choices)}")
         low, high = self.start
         refuse("start", self.start, 0 < low <= high <= 1, "a range inside (0, 1]")

@@ -57,8 +57,7 @@ def baseline_strategies(
     return [
         strategy
         for strategy in every
-        if (len(set(strategy)) > 1) == dynamic
-        and symmetric in (None, all(map(is_symmetric, strategy)))
+        if (len(set(strategy)) > 1) == dynamic and symmetric in (None, all(map(is_symmetric, strategy)))
     ]
 
 

@@ -41,7 +41,12 @@ class Teacher:
         condition: one-hot classes ``[n, K]`` of a class-conditional network.
         weights: block weights by run and step ``[R, S, m]`` of a teacher that has some (IP-A5); then there is
             one trajectory for every run.
+        part: what block weights scale, as of ``BlockReweighting``.
         batch: images per network call, at the least one student's n.
+
+    Raises:
+        SkiptuneError: a network without transformer blocks or noise level, a stochastic sampler, weights of
+            another shape, a prediction that is not finite.
 
     Attributes:
         evaluations: students that were compared so far; each is one network evaluation of n images.
@@ -54,9 +59,10 @@ class Teacher:
         noise: Tensor,
         condition: Tensor | None = None,
         weights: Tensor | None = None,
+        part: str = "output",
         batch: int = 64,
     ):
-        self.denoiser, self.batch = denoiser, batch
+        self.denoiser, self.part, self.batch = denoiser, part, batch
         self.sampler = sampler.fitted(denoiser)
         self.samples = len(noise)
         self.blocks = find_transformer_blocks(denoiser)
@@ -87,7 +93,7 @@ class Teacher:
             own: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
             if weights is not None:
                 rows = weights[:, step].repeat_interleave(self.samples, dim=0)
-                own = BlockReweighting(rows[None]).attached_to(self.denoiser)
+                own = self.reweighted(rows)
 
             def denoise(x: Tensor, sigma: Tensor, called: list[tuple[Tensor, Tensor]] = called) -> Tensor:
                 called.append((x, sigma))
@@ -96,8 +102,16 @@ class Teacher:
             with memory.recording(), own, predicted_noise(self.denoiser) as heard:
                 state = self.sampler.step(denoise, state)
             x, sigma = called[0]
+            if not bool(torch.isfinite(heard[0]).all()):
+                raise SkiptuneError(
+                    f"the teacher predicts NaN or infinity at step {step}: nothing can be compared with it"
+                )
             moments.append(Moment(x, sigma, heard[0].unflatten(0, (-1, len(x))), memory))
         return moments
+
+    def reweighted(self, rows: Tensor) -> contextlib.AbstractContextManager[None]:
+        """Attach the weights ``[B, m]`` of the images of a call."""
+        return BlockReweighting(rows[None], part=self.part).attached_to(self.denoiser)
 
     def denoise(self, x: Tensor, sigma: Tensor) -> Tensor:
         """x0 of rows that are the samples in turn."""
@@ -126,7 +140,7 @@ class Teacher:
         on_device = rows.to(moment.x.device)
         with (
             moment.memory.replaying(rows, len(moment.x)),
-            BlockReweighting(weights.repeat_interleave(count, dim=0)[None]).attached_to(self.denoiser),
+            self.reweighted(weights.repeat_interleave(count, dim=0)),
             AttentionPruning(skipped.repeat_interleave(count, dim=0)[None]).attached_to(self.denoiser),
             predicted_noise(self.denoiser) as heard,
         ):

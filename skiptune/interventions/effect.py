@@ -30,7 +30,7 @@ def effect(settings: Mapping[str, Any], levels: Sequence[float], sigmas: Sequenc
     complete = complete_settings(settings)
     if is_neutral(complete):
         return None
-    if complete["name"] in _BY_STEP:
+    if acts_on_blocks(complete):
         return effect_on_blocks(complete, levels[:-1], sigmas)
     if complete["name"] != "skip_tuning":
         return json.dumps(complete, sort_keys=True)
@@ -56,15 +56,19 @@ def effect_on_blocks(
     return None if is_neutral(here) else json.dumps(here, sort_keys=True)
 
 
+def acts_on_blocks(settings: Mapping[str, Any]) -> bool:
+    """Whether an intervention acts on transformer blocks, which begin near the input of the network."""
+    return settings["name"] in _BY_STEP
+
+
 def first_places(interventions: Sequence[Mapping[str, Any]], network: nn.Module) -> list[nn.Module]:
     """Modules of which one is the first where any of the interventions may act.
 
     Raises:
         SkiptuneError: a network without the places that an intervention acts on.
     """
-    names = {settings["name"] for settings in interventions}
     places = [find_skip_sites(network)[0].block]
-    if names & set(_BY_STEP):
+    if any(map(acts_on_blocks, interventions)):
         # The first block of all, though a later one may be the first that changes.
         places.append(find_transformer_blocks(network)[0].transformers[0].block)
     return places

@@ -97,6 +97,20 @@ def test_ddim_trajectory_is_that_of_diffusers(
     torch.testing.assert_close(x.float(), reference, rtol=2e-3, atol=2e-4)
 
 
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_ddim_of_the_turbo_models(unet: Any, prompt: dict[str, Tensor], steps: int) -> None:
+    noise, tokens = normal(2, 4, 8, 8), prompt["context"].expand(2, -1, -1)
+    scheduler = diffusers.DDIMScheduler(
+        **SCHEDULE, clip_sample=False, set_alpha_to_one=False, steps_offset=1, timestep_spacing="trailing"
+    )
+    reference = run_scheduler(scheduler, lambda x, t: unet(x, t, tokens).sample, noise, steps)
+    sampler = make_sampler("ddim", steps=steps, spacing="trailing", end="first")
+    assert isinstance(sampler, DDIM) and sampler.timesteps is not None
+    assert sampler.timesteps.times(1000)[::-1] == ((999,), (999, 499), (999, 666, 332))[steps - 1]
+    x = sample(sampler, Prompted(denoiser(unet), prompt), noise)
+    torch.testing.assert_close(x.float(), reference, rtol=2e-3, atol=2e-4)
+
+
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
 @pytest.mark.parametrize("spacing", ["trailing", "linspace"])
 def test_euler_trajectory_is_that_of_diffusers(

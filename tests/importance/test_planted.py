@@ -4,6 +4,9 @@ import pytest
 import torch
 from scipy.stats import kendalltau
 
+from skiptune.denoisers.diffusers_network import DiffusersNetwork
+from skiptune.denoisers.discrete import DiscreteDenoiser, vp_alphas
+from skiptune.errors import SkiptuneError
 from skiptune.importance import Importance, Teacher, ablation_errors
 from skiptune.interventions import find_transformer_blocks
 from skiptune.samplers import make_sampler
@@ -38,3 +41,27 @@ def test_scaling_sees_the_residual_of_a_dead_transformer(planted):
     """A weight acts on the whole output, so it is no measure of what the transformer adds."""
     errors = ablation_errors(planted, weight=0.97)
     assert bool((errors[..., 2] > 1e-7).all())
+
+
+def test_class_conditional_network_without_text():
+    diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed")
+    torch.manual_seed(0)
+    unet = diffusers.UNet2DModel(
+        8, 4, 4, layers_per_block=1, block_out_channels=(8, 16), norm_num_groups=4, attention_head_dim=4,
+        down_block_types=("DownBlock2D", "AttnDownBlock2D"), up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+        num_class_embeds=3,
+    ).eval().requires_grad_(False)  # fmt: skip
+    network = DiffusersNetwork(unet)
+    denoiser = DiscreteDenoiser(network, (4, 8, 8), vp_alphas("linear", 1e-4, 0.02), 3).eval()
+    classes = torch.eye(3)[[0, 2, 2, 1]]
+    whole = ablation_errors(Teacher(denoiser, SAMPLER, NOISE, classes))
+    alone = ablation_errors(Teacher(denoiser, SAMPLER, NOISE[1:2], classes[1:2]))
+    assert whole.shape == (4, 2, 3) and bool((whole > 0).all())
+    torch.testing.assert_close(whole[1:2], alone, rtol=1e-3, atol=1e-9)
+
+
+def test_a_teacher_that_is_not_finite_is_refused(make_prompted):
+    denoiser = make_prompted("sd")
+    denoiser.unet.conv_in.weight[0, 0, 0, 0] = float("nan")
+    with pytest.raises(SkiptuneError, match="the teacher predicts NaN or infinity at step 0"):
+        Teacher(denoiser, SAMPLER, NOISE)

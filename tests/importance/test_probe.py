@@ -19,7 +19,7 @@ SETTINGS = {
     "released": replace(RELEASED, **SMALL),
     "released, of several candidates": replace(RELEASED, candidates=2, **SMALL),
     "text": replace(TEXT, **{**SMALL, "runs": 2}),
-    "text, falling": replace(TEXT, draws="falling", **{**SMALL, "runs": 2, "candidates": 2}),
+    "text, falling": replace(TEXT, draws="falling", part="branch", **{**SMALL, "runs": 2, "candidates": 2}),
     # Large changes and thresholds near the weights: blocks are skipped.
     "skipping": replace(
         TEXT, **{**SMALL, "runs": 2, "tolerance": (0.2, 0.2)}, perturbation=(0.1, 0.1),
@@ -28,7 +28,7 @@ SETTINGS = {
 }  # fmt: skip
 
 
-def predict(guided, x, sigma, weights, skipped):
+def predict(guided, x, sigma, weights, skipped, part):
     """The U-Net's noise for one student on its own, both halves of guidance, from its own inputs."""
     nothing, prompt = guided.prompts
     time = guided.model.time(sigma.reshape(1))
@@ -39,7 +39,7 @@ def predict(guided, x, sigma, weights, skipped):
     if rows:
         named["added_cond_kwargs"] = rows
     with (
-        BlockReweighting(weights).attached_to(guided.unet),
+        BlockReweighting(weights, part=part).attached_to(guided.unet),
         AttentionPruning(skipped).attached_to(guided.unet),
     ):
         return guided.unet(torch.cat([scaled] * len(halves)), time.float(), **named).sample
@@ -62,7 +62,7 @@ def one_by_one(guided, settings):
                 x, sigma = state.x, sampler.sigmas[step]
                 own = initial[step] if settings.teacher == "start" else ones
                 reference = float((own**2).sum())
-                teacher = predict(guided, x, sigma, own, none)
+                teacher = predict(guided, x, sigma, own, none, settings.part)
                 part = step / (sampler.num_steps - 1)
                 size, tolerance = (
                     ends[0] + part * (ends[1] - ends[0])
@@ -80,7 +80,8 @@ def one_by_one(guided, settings):
                 for change in changes:
                     weights = (best[step] + change).clamp(0, 1)
                     skipped = weights + settings.margin < q
-                    error = float((predict(guided, x, sigma, weights, skipped) - teacher).square().mean())
+                    student = predict(guided, x, sigma, weights, skipped, settings.part)
+                    error = float((student - teacher).square().mean())
                     fit = reference / float((weights**2).sum()) + float(skipped.double().mean())
                     if error <= tolerance and fit > current:
                         found.append((fit, weights))
@@ -91,7 +92,7 @@ def one_by_one(guided, settings):
                 high_p, right_p, low_p = (a + (b - a) * done for a, b in shares)
                 new = high_p * q / 2 + right_p * q + low_p * (best[step] - 0.01)
                 thresholds[step] = new.clamp(0, 1)
-                with BlockReweighting(own).attached_to(guided):
+                with BlockReweighting(own, part=settings.part).attached_to(guided):
                     state = sampler.step(guided, state)
                 history.append((run, iteration, step, bool(found), thresholds[step].clone()))
     return history

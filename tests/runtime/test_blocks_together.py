@@ -73,3 +73,4 @@ def test_plan_shares_steps_in_which_strategies_agree(denoiser: Prompted) -> None
     conditions = [{"name": "attention_pruning", "blocks": blocks} for blocks in strategies]
     plan = make_plan(make_sampler(**SAMPLER).fitted(denoiser), conditions)
     assert [len(groups) for groups in plan.steps] == [2, 4]
+    assert plan.cost == 6 / 8  # nothing of note comes before the first block

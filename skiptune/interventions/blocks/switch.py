@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -102,10 +102,5 @@ def select(value: Any, where: Tensor) -> Any:
     if isinstance(value, dict):
         return {key: select(item, where) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(items(value, where))
+        return type(value)([select(item, where) for item in value])
     return value
-
-
-def items(values: Any, where: Tensor) -> Iterator[Any]:
-    for value in values:
-        yield select(value, where)

@@ -256,13 +256,19 @@ def test_gradients_pass(family):
     assert torch.isfinite(x.grad).all() and bool((x.grad.abs().amax(dim=(1, 2, 3)) > 0).all())
 
 
-def test_compiled_after_attaching(family):
-    weights = BlockReweighting(family.weights(b1=1.2))
-    pruning = AttentionPruning(skipping(family.blocks, [[3]]))
-    with weights.attached_to(family.network), pruning.attached_to(family.network):
-        expected = family()
-        compiled = torch.compile(family.network, backend="eager")
-        torch.testing.assert_close(compiled(family.x, 300, **family.named).sample, expected)
+def test_compiled_after_attaching():
+    network = tiny_unet(
+        diffusers, "sd", block_out_channels=(8,), down_block_types=("CrossAttnDownBlock2D",),
+        up_block_types=("CrossAttnUpBlock2D",),
+    )  # fmt: skip
+    x, named = inputs("sd")
+    with (
+        BlockReweighting(torch.tensor([1.2, 1.0, 1.0])).attached_to(network),
+        AttentionPruning(torch.tensor([False, False, True])).attached_to(network),
+    ):
+        expected = network(x, 300, **named).sample
+        compiled = torch.compile(network, backend="eager")
+        torch.testing.assert_close(compiled(x, 300, **named).sample, expected)
     torch.compiler.reset()
 
 

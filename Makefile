@@ -23,7 +23,9 @@ SPACE    := $(subst ,, )
 # Those of the desk, teachers, autoencoders and feature networks before what is made from them.
 DESK      = $(filter-out %_imagenet64 edm_imagenet64_% %_cifar10 %_celeba,$(patsubst configs/training/%.yaml,%,$(wildcard configs/training/*.yaml)))
 FIRST     = edm_glyphs autoencoder_glyphs glyphs_features
-TRAININGS = $(FIRST) $(filter-out $(FIRST),$(DESK))
+TRAININGS = $(FIRST) $(filter-out $(FIRST) ddim1_%,$(DESK))
+# Trained from two more seeds, for intervals that hold the spread of trainings. DDIM-2 exports DDIM-1 on its way.
+SEEDED    = ddim2_digits s2dm_skip2_digits s2dm_skip10_digits s2dm_skip50_digits
 
 MAKEFLAGS += --no-print-directory --no-builtin-rules
 .DEFAULT_GOAL := help
@@ -48,6 +50,12 @@ reproduce-supplement-%: $(STAMP) FORCE ## Supplement N (a name) to Skip-Tuning, 
 reproduce-s2dm-table-%: $(STAMP) FORCE ## Table N of S2-DMs
 	@$(call TABLE,s2dm/$*)
 
+reproduce-s2dm-figure-%: $(STAMP) FORCE ## Figure N of S2-DMs
+	@$(call TABLE,s2dm/figure_$*)
+
+reproduce-s2dm-supplement-%: $(STAMP) FORCE ## Supplement N (a name) to S2-DMs, beyond the paper
+	@$(call TABLE,s2dm/supplement_$*)
+
 reproduce-ip-table-%: $(STAMP) FORCE ## Table N of Importance Probe
 	@$(call TABLE,importance_probe/$*)
 
@@ -68,6 +76,9 @@ train-desk-models: $(STAMP) ## Train all desk models, shipped or not yet (a nigh
 	    model=; if [ -f configs/model/$$name.yaml ]; then model=model=$$name; fi; \
 	    $(PY) scripts/train.py training=$$name $$model $(ARGS) || exit; \
 	done
+	@for seed in 1 2; do for name in $(SEEDED); do \
+	    $(PY) scripts/train.py training=$$name model=$$name training.seed=$$seed suffix=_seed$$seed $(ARGS) || exit; \
+	done; done
 
 test: $(TESTS) ## Install, then run the test suite
 	@$(PY) -m pytest $(ARGS)

@@ -19,7 +19,7 @@ class ImageMeans:
     """Means over seed blocks of the tensors ``[N]`` that a run stores under the names of the metrics.
 
     ``stored`` gives the tensor's name where it is not that of the metric. The run's chunks may hold ``nfe
-    [N]``, network evaluations per image; without it there are none.
+    [N]``, network evaluations per image (or ``stored`` names what does); without it there are none.
     """
 
     settings: SeedRun
@@ -46,5 +46,6 @@ class ImageMeans:
         for name, tensor in names.items():
             joined = torch.cat([chunk[tensor].double() for chunk in chunks])
             values[name] = [float(block.mean()) for block in joined.split(self.blocks.size)]
-        nfe = torch.cat([chunk["nfe"] for chunk in chunks]).double().mean() if "nfe" in chunks[0] else 0
+        calls = self.stored.get("nfe", "nfe")
+        nfe = torch.cat([chunk[calls] for chunk in chunks]).double().mean() if calls in chunks[0] else 0
         return Evaluated(values, float(nfe))

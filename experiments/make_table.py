@@ -5,6 +5,7 @@ A tuned coefficient is selected on some seeds and reported on others.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from experiments.bench import Bench
@@ -39,19 +40,18 @@ def make_table(config: TableConfig, scale: Scale, bench: Bench, results: Path) -
     searches = {row.id: search(row, config, scale, bench) for row in rows if row.tuned}
 
     bench.label = "report seeds"
-    measurements = {}
+    trained: dict[str, list[Measurement]] = {}
     for row in rows:
         found = searches.get(row.id)
         intervention = row.intervention if found is None else row.resolved(found.selected)
         metrics = row.metrics or config.metrics
-        measurements[row.id] = measurement(scale, row, intervention, scale.report, metrics)
-    measured = dict(zip(measurements, bench.measure(list(measurements.values())), strict=True))
-    floors: dict[str, Result] = {}
-    for row in rows:
-        condition = measurements[row.id]
-        if row.role not in floors and isinstance(condition, SampleMeasurement):
-            floor = bench.floor(condition)
-            floors |= {} if floor is None else {row.role: floor}
+        trained[row.id] = [
+            measurement(own, row, intervention, own.report, metrics) for own in scale.of_trained(row.role)
+        ]
+    parts = iter(bench.measure([one for several in trained.values() for one in several]))
+    measured = {id: Result.joined([next(parts) for _ in several]) for id, several in trained.items()}
+    measurements = {id: several[0] for id, several in trained.items()}
+    floors = measure_floors(rows, measurements, bench)
 
     made = Made(config, scale, bench, rows, measurements, measured, searches)
     selected = {id: found.selected for id, found in searches.items()}
@@ -59,7 +59,7 @@ def make_table(config: TableConfig, scale: Scale, bench: Bench, results: Path) -
     acted = {id: condition.settings.intervention for id, condition in sampled.items()}
     evidence = Evidence(config, scale.name, {id: r.blocks for id, r in measured.items()}, selected, acted)
     searched = [result for found in searches.values() for result in found.results]
-    behind = [*measured.values(), *floors.values(), *searched]
+    behind = [*measured.values(), *(floor for floor, _ in floors), *searched]
     result = TableResult(
         config.paper,
         config.kind,
@@ -72,12 +72,13 @@ def make_table(config: TableConfig, scale: Scale, bench: Bench, results: Path) -
             ),
             *(
                 floor_row(
-                    {name: f.value(name) for name in f.blocks},
-                    (f.record, f.run),
-                    role,
+                    {name: floor.value(name) for name in floor.blocks},
+                    (floor.record, floor.run),
+                    roles,
+                    scale.role(roles[0]).model["dataset"],
                     alone=len(floors) == 1,
                 )
-                for role, f in floors.items()
+                for floor, roles in floors
             ),
         ),
         judge(evidence),
@@ -91,6 +92,23 @@ def make_table(config: TableConfig, scale: Scale, bench: Bench, results: Path) -
             pictures += [] if caption is None else [(name, caption)]
         write_table(result, config, role_descriptions(rows, scale), results, pictures)
     return result
+
+
+def measure_floors(
+    rows: Sequence[RowConfig], measurements: Mapping[str, Measurement], bench: Bench
+) -> list[tuple[Result, list[str]]]:
+    """Real against real images for every role with generated images; roles of equal images share one."""
+    found: dict[str, tuple[Result, list[str]]] = {}
+    seen: set[str] = set()
+    for row in rows:
+        condition = measurements[row.id]
+        if row.role in seen or not isinstance(condition, SampleMeasurement):
+            continue
+        floor = bench.floor(condition)
+        if floor is not None:
+            seen.add(row.role)
+            found.setdefault(floor.record, (floor, []))[1].append(row.role)
+    return list(found.values())
 
 
 def search(row: RowConfig, config: TableConfig, scale: Scale, bench: Bench) -> Search:
@@ -139,5 +157,10 @@ def row_result(
         nfe=measured.nfe,
         values={name: measured.value(name, protocol) for name in measured.blocks},
         paper=row.paper,
-        record=(measured.record, measured.run, *(r.record for r in (found.results if found else ()))),
+        record=(
+            measured.record,
+            measured.run,
+            *measured.behind,
+            *(r.record for r in (found.results if found else ())),
+        ),
     )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from experiments.values import Value
@@ -86,7 +86,10 @@ class Measurement(typing.Protocol):
 
 @dataclass(frozen=True)
 class Result:
-    """What was measured: block values per metric, measured NFE, hashes of record and run."""
+    """What was measured: block values per metric, measured NFE, hashes of record and run.
+
+    ``behind`` has those of further records that it was joined from.
+    """
 
     record: str
     run: str
@@ -96,6 +99,7 @@ class Result:
     images_per_second: float | None
     seconds: float
     provenance: dict[str, Any]
+    behind: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, identity: str, record: dict[str, Any] | None) -> Result:
@@ -113,6 +117,26 @@ class Result:
             images_per_second=record["images_per_second"],
             seconds=record["seconds"],
             provenance=record["provenance"],
+        )
+
+    @classmethod
+    def joined(cls, parts: Sequence[Result]) -> Result:
+        """The blocks of several results one after the other, as one; a single one as it is.
+
+        Raises:
+            SkiptuneError: their measured NFE differ.
+        """
+        first, *others = parts
+        if not others:
+            return first
+        if any(other.nfe != first.nfe for other in others):
+            raise SkiptuneError(f"runs that make one row took {[part.nfe for part in parts]} evaluations")
+        return replace(
+            first,
+            blocks={name: [v for part in parts for v in part.blocks[name]] for name in first.blocks},
+            bounds=tuple(bounds for part in parts for bounds in part.bounds),
+            seconds=sum(part.seconds for part in parts),
+            behind=tuple(id for part in others for id in (part.record, part.run)),
         )
 
     def value(self, metric: str, protocol: Protocol = UNBIASED) -> Value:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from experiments.learned import coefficients_name, how_to_learn
 from experiments.registry import kind_of
-from experiments.scale import Role, Scale, named
+from experiments.scale import Scale, named
 from experiments.tables.config import TableConfig
 from skiptune.checkpoints.fetching.official import OfficialFile, bytes_text
 
@@ -88,7 +88,8 @@ def needs_of(config: TableConfig, scale: Scale) -> Needs:
         tuned = config.tuning.grids.get(row.id, ()) if config.tuning else ()
         searched = len({*tuned, 1.0}) if tuned else 0  # a search looks at the untouched network too
         images = len(scale.report.seeds) + searched * len(scale.select.seeds)
-        nfe = kind_of(row).evaluations(scale, row)
+        kind = kind_of(row)
+        nfe = kind.evaluations(scale, row)
         gflop = images * nfe * role.model.get("gflop_per_nfe", 0.0)
         rows.append(RowNeeds(row.label, role.model["name"], images, nfe, hours(gflop)))
         other = row.measure.get("features")
@@ -96,11 +97,14 @@ def needs_of(config: TableConfig, scale: Scale) -> Needs:
         seen = [features]
         if row.measure["kind"] == "denoising_loss":
             seen = [named(name, scale.extractors, "features") for name in role.loss_features]
-        files |= {name: need for one in seen for name, need in _files(role, one).items()}
+        read = [*([role.model] if kind.weights else []), *(seen if kind.features else [])]
+        files |= _files(read)
+        if kind.features and role.reference:
+            files[role.reference] = Need(role.reference_url or "no address")
         if "learned" in row.intervention and role.model["kind"] != "desk":
             learned = coefficients_name(row.intervention["learned"], role)
             files[f"{learned}.safetensors"] = Need(how_to_learn(learned, role), made_here=True)
-        packages |= {name for part in (role.model, *seen) for name in PACKAGES.get(part.get("kind", ""), ())}
+        packages |= {name for part in read for name in PACKAGES.get(part.get("kind", ""), ())}
     return Needs(tuple(rows), files, frozenset(packages))
 
 
@@ -109,16 +113,14 @@ def hours(gflop: float) -> float:
     return gflop / 1e3 / SUSTAINED_TFLOPS / 3600
 
 
-def _files(role: Role, features: Mapping[str, Any]) -> dict[str, Need]:
-    """Every file of a role seen through these features."""
+def _files(parts: Sequence[Mapping[str, Any]]) -> dict[str, Need]:
+    """Every file that these configurations of models and features name."""
     found = {}
-    for values in (role.model, features):
+    for values in parts:
         for key, address in (("file", "url"), ("autoencoder_file", "autoencoder_url")):
             if values.get(key):
                 origin = str(values.get(address) or "no address")
                 found[values[key]] = Need(origin, made_here=values["kind"] == "trained")
-    if role.reference:
-        found[role.reference] = Need(role.reference_url or "no address")
     return found
 
 

@@ -10,21 +10,32 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from experiments.drawings.interpolation import draw_interpolation
 from experiments.drawings.lines import draw_lines
 from experiments.drawings.made import Made
 from experiments.drawings.rho_curves import draw_rho_curves
 from experiments.drawings.sample_pair import draw_sample_pair
+from experiments.drawings.sample_table import draw_sample_table
 from experiments.drawings.skip_coefficients import draw_skip_coefficients
 from experiments.drawings.time_schedules import draw_time_schedules
 from experiments.drawings.wavelet_images import draw_wavelet_images
 from experiments.learned import with_coefficients
 from experiments.measurement import Measurement, SeedBlocks
+from experiments.s2dm import (
+    interpolation,
+    latent_distance,
+    loss_ratio,
+    sampling_time,
+    training_cost,
+    training_records,
+)
 from experiments.samples import SampleMeasurement
 from experiments.scale import Scale
 from experiments.skip_tuning import denoising_loss, gradient_norm, inversion, normalisation, skip_norms
 from experiments.tables.config import SAMPLES, FigureConfig, RowConfig
 from experiments.windows import with_window
 from skiptune.errors import SkiptuneError
+from skiptune.runtime.seed_chunks import CHUNK
 from skiptune.samplers import make_sampler
 
 Make = Callable[[Scale, RowConfig, Mapping[str, Any], SeedBlocks, tuple[str, ...]], Measurement]
@@ -35,10 +46,16 @@ Drawing = Callable[[Path, FigureConfig, Made], str | None]
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of measurement, and what it costs: network evaluations per image, gradients counted as two."""
+    """A kind of measurement, and what it costs: network evaluations per image, gradients counted as two.
+
+    Attributes:
+        weights, features: whether the files of the role's model and of its features must be there.
+    """
 
     make: Make
     evaluations: Callable[[Scale, RowConfig], float]
+    weights: bool = True
+    features: bool = True
 
 
 def samples(
@@ -74,6 +91,16 @@ def sampler_evaluations(scale: Scale, row: RowConfig) -> float:
     return calls
 
 
+def evaluations_of_all_models(scale: Scale, row: RowConfig) -> float:
+    """Every model of the row's measurement makes an image of each latent."""
+    return len(row.measure.get("models", ())) * sampler_evaluations(scale, row)
+
+
+def timed_evaluations(scale: Scale, row: RowConfig) -> float:
+    """Those of the row's own sampler; of a chunk of seeds only a batch is drawn."""
+    return sampler_evaluations(scale, row) * sampling_time.batch(scale, row) / CHUNK
+
+
 KINDS: dict[str, Kind] = {
     SAMPLES: Kind(samples, sampler_evaluations),
     "gradient_norm": Kind(gradient_norm.gradient_norm, gradient_norm.evaluations),
@@ -81,11 +108,21 @@ KINDS: dict[str, Kind] = {
     "denoising_loss": Kind(denoising_loss.denoising_loss, denoising_loss.evaluations),
     "inversion": Kind(inversion.inversion, inversion.evaluations),
     "normalisation": Kind(normalisation.normalisation, normalisation.evaluations),
+    "interpolation": Kind(interpolation.interpolation, sampler_evaluations),
+    "latent_distance": Kind(latent_distance.latent_distance, evaluations_of_all_models),
+    "training_cost": Kind(
+        training_cost.training_cost, training_cost.evaluations, weights=False, features=False
+    ),
+    "sampling_time": Kind(sampling_time.sampling_time, timed_evaluations, features=False),
+    "loss_ratio": Kind(loss_ratio.loss_ratio, loss_ratio.evaluations, features=False),
+    "training_records": Kind(training_records.training_records, training_records.evaluations, features=False),
 }
 
 DRAWINGS: dict[str, Drawing] = {
     "rho_curves": draw_rho_curves,
     "sample_pair": draw_sample_pair,
+    "sample_table": draw_sample_table,
+    "interpolation": draw_interpolation,
     "lines": draw_lines,
     "wavelet_images": draw_wavelet_images,
     "time_schedules": draw_time_schedules,

@@ -25,7 +25,8 @@ class Role:
     """One role: the configuration of its model and features, and its reference: images or a file.
 
     `loss_features` are the networks whose features denoising losses are taken in; `coefficients` the files
-    of learned skip coefficients by variant, without their ending.
+    of learned skip coefficients by variant, without their ending. `suffixes`, one per training seed, end the
+    names of models that differ in nothing but that seed: each makes one of the report blocks.
     """
 
     model: Config
@@ -35,11 +36,13 @@ class Role:
     reference_url: str | None = None
     loss_features: tuple[str, ...] = ()
     coefficients: Mapping[str, str] = field(default_factory=dict)
+    suffixes: tuple[str, ...] = ("",)
 
     @property
     def description(self) -> dict[str, str]:
         """For the head of a table."""
-        return {"model": self.model["name"], "data": self.model["dataset"], "features": self.features["name"]}
+        names = ", ".join(self.model["name"] + suffix for suffix in self.suffixes)
+        return {"model": names, "data": self.model["dataset"], "features": self.features["name"]}
 
 
 @dataclass(frozen=True)
@@ -110,12 +113,49 @@ class Scale:
         settings = self.sampling(role_name, sampler, intervention, features)
         return SampleMeasurement(settings, blocks, self.reference(role_name, settings.features), metrics)
 
+    def of_trained(self, role_name: str) -> tuple[Scale, ...]:
+        """This scale for every training seed of a role: models of that seed, its share of the report seeds.
+
+        Of every role trained on the same seeds, so that a measurement of several compares like with like.
+
+        Roles trained on the same seeds follow it: what compares models compares those of one training seed.
+
+        Raises:
+            SkiptuneError: other than one report block for each of several training seeds.
+        """
+        role, blocks = self.role(role_name), self.report
+        if len(role.suffixes) == 1:
+            return (self,)
+        if blocks.count != len(role.suffixes):
+            raise SkiptuneError(
+                f"seeds.report.count is {blocks.count}, but {role_name} has models of "
+                f"{len(role.suffixes)} training seeds, each of which makes one block; set it to their number"
+            )
+        return tuple(
+            replace(
+                self,
+                roles={
+                    name: replace(other, model=suffixed(other.model, suffix))
+                    if other.suffixes == role.suffixes
+                    else other
+                    for name, other in self.roles.items()
+                },
+                report=SeedBlocks(blocks.first + i * blocks.size, 1, blocks.size),
+            )
+            for i, suffix in enumerate(role.suffixes)
+        )
+
     def with_seeds(self, seeds: Mapping[str, Config]) -> Scale:
         """This scale with other ``select`` or ``report`` blocks. Raises SkiptuneError if they overlap."""
         blocks = {key: SeedBlocks.of(value) for key, value in seeds.items()}
         blocks = disjoint({"select": self.select, "report": self.report, **blocks})
         self.protocol.check(blocks["report"].count)
         return replace(self, select=blocks["select"], report=blocks["report"])
+
+
+def suffixed(model: Config, suffix: str) -> dict[str, Any]:
+    """The same model from another training seed."""
+    return {**model, "name": model["name"] + suffix}
 
 
 def named(name: str, known: Mapping[str, Any], what: str) -> Any:
@@ -148,7 +188,7 @@ def parse_scale(config: Config, bench_device: str) -> Scale:
     blocks = disjoint({key: SeedBlocks.of(value) for key, value in scale["seeds"].items()})
     return Scale(
         name=scale["name"],
-        roles={name: Role(**role) for name, role in scale["roles"].items()},
+        roles={name: parse_role(role) for name, role in scale["roles"].items()},
         micro_batch=scale["micro_batch"],
         noise_device=scale["noise_device"],
         samplers=config["samplers"],
@@ -158,6 +198,11 @@ def parse_scale(config: Config, bench_device: str) -> Scale:
         protocol=table_protocol(scale["protocol"], blocks["report"]),
         **blocks,
     )
+
+
+def parse_role(role: Config) -> Role:
+    """The role of a resolved configuration."""
+    return Role(**{**role, "suffixes": tuple(role.get("suffixes", ("",)))})
 
 
 def table_protocol(name: str, report: SeedBlocks) -> Protocol:

@@ -1,13 +1,18 @@
-"""Benchmarks: ``python scripts/benchmark.py sampling|sharing|loading|metrics|tuning [SETTING=VALUE ...]``.
+"""Benchmarks: ``python scripts/benchmark.py SUBJECT [SETTING=VALUE ...]``.
+
+Subjects are ``sampling``, ``training``, ``sharing``, ``loading``, ``metrics`` and ``tuning``.
 
 Settings of ``sampling``: ``edm_repo=DIR device=auto images=500 repeats=5 full_size=true results=results``;
-``edm_repo`` is your own checkout of NVlabs/edm. Settings of ``sharing`` (searches computed together against
-separate runs): ``images=25 repeats=3 results=results``. Settings of ``loading`` (time and memory of loading
-official files, about 6 GB of temporary disk): ``systems=all results=results``. Settings of ``metrics``
-(arithmetic against torch-fidelity and clean-fid, and its growth; about an hour): ``parts=all dimension=2048
-images=10000 few=1000 pictures=64 repeats=3 sizes=1000,2000,... results=results``; parts measured before are
-kept. Settings of ``tuning`` (the search for rho against the exhaustive grid; 6 minutes on 2 idle cores):
-``select=FIRST,FIRST,... optimisers=10 outputs=outputs results=results``; runs are kept in the store.
+``edm_repo`` is your own checkout of NVlabs/edm. Settings of ``training`` (a step with the skip-step loss
+against a plain one): ``device=auto batch=64 repeats=20 precision=fp32 compile=false full_size=true
+results=results``; ``compile=false,true`` measures both. Settings of ``sharing`` (searches computed together
+against separate runs): ``images=25 repeats=3 results=results``. Settings of ``loading`` (time and memory of
+loading official files, about 6 GB of temporary disk): ``systems=all results=results``. Settings of
+``metrics`` (arithmetic against torch-fidelity and clean-fid, and its growth; about an hour): ``parts=all
+dimension=2048 images=10000 few=1000 pictures=64 repeats=3 sizes=1000,2000,... results=results``; parts
+measured before are kept. Settings of ``tuning`` (the search for rho against the exhaustive grid; 6 minutes
+on 2 idle cores): ``select=FIRST,FIRST,... optimisers=10 outputs=outputs results=results``; runs are kept in
+the store.
 Results go to ``results/benchmarks/``.
 """
 
@@ -34,6 +39,7 @@ from experiments.benchmarks.metric_report import PARTS, growth_curves, measure_p
 from experiments.benchmarks.metrics import Setup
 from experiments.benchmarks.sampling import SAMPLERS, benchmark_sampling, render_sampling
 from experiments.benchmarks.sharing import benchmark_sharing, render_sharing, searches
+from experiments.benchmarks.training import benchmark_training, render_training
 from experiments.benchmarks.tuning import benchmark_tuning, render_tuning
 from experiments.tuning.tune import Task
 from scripts.common import CONFIGS, USER_ERROR, complain, make_bench, plain
@@ -43,6 +49,7 @@ from skiptune.checkpoints.models import resolve_model
 from skiptune.errors import SkiptuneError
 from skiptune.runtime.files import write_atomic
 from skiptune.runtime.provenance import device
+from skiptune.training.settings import HALF_PRECISIONS
 
 Outcome = tuple[dict[str, Any], Callable[[dict[str, Any]], str], str]
 """A report, how it is written as Markdown, and the name of its files."""
@@ -53,6 +60,15 @@ DEFAULTS = {
         "device": "auto",
         "images": "500",
         "repeats": "5",
+        "full_size": "true",
+        "results": "results",
+    },
+    "training": {
+        "device": "auto",
+        "batch": "64",
+        "repeats": "20",
+        "precision": "fp32",
+        "compile": "false",
         "full_size": "true",
         "results": "results",
     },
@@ -91,8 +107,14 @@ def main(arguments: list[str]) -> None:
     if subject == "metrics":
         metrics(settings, folder)
     else:
-        make = {"sampling": sampling, "sharing": sharing, "loading": loading, "tuning": tuning}[subject]
-        write(make(settings), folder)
+        subjects = {
+            "sampling": sampling,
+            "training": training,
+            "sharing": sharing,
+            "loading": loading,
+            "tuning": tuning,
+        }
+        write(subjects[subject](settings), folder)
 
 
 def write(outcome: Outcome, folder: Path) -> None:
@@ -115,6 +137,27 @@ def sampling(settings: dict[str, str]) -> Outcome:
         Path(settings["edm_repo"]) if settings["edm_repo"] else None,
     )
     return report, render_sampling, f"sampling_{kind}"
+
+
+def training(settings: dict[str, str]) -> Outcome:
+    """A step of training with the skip-step loss."""
+    on, compiled = device(settings["device"]), settings["compile"].split(",")
+    for key, given, known in (
+        ("compile", compiled, ("true", "false")),
+        ("full_size", [settings["full_size"]], ("true", "false")),
+        ("precision", [settings["precision"]], ("fp32", *HALF_PRECISIONS)),
+    ):
+        if unknown := [value for value in given if value not in known]:
+            raise SkiptuneError(f"{key} is {unknown[0]!r}; choose of {', '.join(known)}")
+    full_size = ("ddim_cifar10",) if settings["full_size"] == "true" else ()
+    desk, large = (
+        {name: model(name)["denoiser"] for name in names}
+        for names in (("ddim1_digits", "ddim1_glyphs"), full_size)
+    )
+    numbers = whole_number(settings, "batch", 1), whole_number(settings, "repeats", 1)
+    flags = [flag == "true" for flag in compiled]
+    report = benchmark_training(desk, large, on, *numbers, settings["precision"], flags)
+    return report, render_training, f"training_{on.type}"
 
 
 def sharing(settings: dict[str, str]) -> Outcome:

@@ -33,7 +33,10 @@ def draw_rho_curves(path: Path, figure: FigureConfig, made: Made) -> str | None:
     rho_curve(path, drawn, metric=metric.upper())
     edges = [config.row(id).label for id, found in searches.items() if found.at_edge]
     note = f" The best ρ is at the edge of those tried for: {', '.join(edges)}." if edges else ""
-    return f"{metric.upper()} against ρ at the bottom for each sampler; ρ was selected on other seeds." + note
+    sizes = made.scale.select.size, made.scale.report.size
+    seen = f"ρ was selected on {sizes[0]:,} images of other seeds; rows are means of blocks of {sizes[1]:,}"
+    level = ", and FID of fewer images is higher" if sizes[0] != sizes[1] and metric == "fid" else ""
+    return f"{metric.upper()} against ρ at the bottom for each sampler; {seen}{level}." + note
 
 
 def alike(row: RowConfig, tuned: RowConfig) -> bool:

@@ -164,7 +164,7 @@ def sample_grid(
 
     Raises SkiptuneError for images of another kind or a wrong number of labels.
     """
-    blocks = [_images(baseline), _images(tuned)]
+    blocks = [as_pictures(baseline), as_pictures(tuned)]
     count = len(blocks[0])
     if blocks[0].shape != blocks[1].shape:
         shapes = " and ".join(str(block.shape) for block in blocks)
@@ -195,7 +195,7 @@ def sample_grid(
     save(figure, path)
 
 
-def _images(images: Any) -> np.ndarray:
+def as_pictures(images: Any) -> np.ndarray:
     """uint8 [N, H, W, 3] from a uint8 [N, C, H, W] tensor or array."""
     array = np.asarray(images)
     if array.dtype != np.uint8 or array.ndim != 4 or array.shape[1] not in (1, 3) or len(array) == 0:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.tables.config import PAPERS, ColumnConfig, RowConfig, TableConfig
-from experiments.tables.results import ClaimResult, RowResult, TableResult
+from experiments.tables.results import FLOOR, ClaimResult, RowResult, TableResult
 from experiments.values import Value
 from skiptune.evaluation.metrics import get_metric
 from skiptune.evaluation.protocols import get_protocol, resize_rule
@@ -185,7 +185,7 @@ def _notes(result: TableResult, config: TableConfig) -> list[str]:
             if floor is None:
                 continue
             lower = get_metric(column.key).lower_is_better
-            of = f" of `{row.settings['role']}`" if len(result.floors) > 1 else ""
+            of = f" of `{row.label.removeprefix(FLOOR + ', ')}`" if len(result.floors) > 1 else ""
             text = f"between real images{of} and the reference {column.title} is {_interval(floor, column)}"
             best, room = ("lowest", "below") if lower else ("highest", "above")
             notes.append(f"floor: {text}, about the {best} value to expect of a perfect model")
@@ -224,9 +224,9 @@ def _protocols(result: TableResult) -> list[str]:
 
 
 def _at_floor(result: TableResult, metric: str, floor: RowResult, lower_is_better: bool) -> str:
-    """Labels of the rows of the floor's role whose interval meets the floor's or lies beyond it."""
+    """Labels of the rows of the floor's roles whose interval meets the floor's or lies beyond it."""
     rows = [row for row in result.rows if metric in row.values and row not in result.floors]
-    rows = [row for row in rows if row.settings.get("role") == floor.settings["role"]]
+    rows = [row for row in rows if row.settings.get("role") in floor.settings["role"].split(", ")]
     low, high = _ends(floor.values[metric])
     beyond = [
         row.label

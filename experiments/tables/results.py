@@ -81,7 +81,7 @@ class TableResult:
 
     @property
     def floors(self) -> tuple[RowResult, ...]:
-        """Real against real images, one row a role: about what a perfect model would score."""
+        """Real against real images, one row a kind of them: about what a perfect model would score."""
         return tuple(row for row in self.rows if row.settings.get("arm") == FLOOR_ARM)
 
     def as_dict(self) -> dict[str, Any]:
@@ -121,14 +121,19 @@ class TableResult:
 
 
 def floor_row(
-    values: Mapping[str, Value], record: tuple[str, ...], role: str, *, alone: bool = True
+    values: Mapping[str, Value],
+    record: tuple[str, ...],
+    roles: Sequence[str],
+    data: str,
+    *,
+    alone: bool = True,
 ) -> RowResult:
-    """The metrics of a role's real images against each other, where no network is called.
+    """The metrics of real images against each other, where no network is called, of one or more roles.
 
-    `alone`: whether the table has no other floor; else the label names the role.
+    `alone`: whether the table has no other floor; else the label names the role, or the data of several.
     """
-    label = FLOOR if alone else f"{FLOOR}, {role}"
-    return RowResult(label, {"arm": FLOOR_ARM, "role": role}, 0, values, {}, record=record)
+    label = FLOOR if alone else f"{FLOOR}, {roles[0] if len(roles) == 1 else data}"
+    return RowResult(label, {"arm": FLOOR_ARM, "role": ", ".join(roles)}, 0, values, {}, record=record)
 
 
 def not_run(label: str, settings: Mapping[str, Any], paper: Mapping[str, float], reason: str) -> RowResult:

@@ -104,6 +104,8 @@ class DDIMUNet(nn.Module):
         resamp_with_conv: convolutions when resampling, else averaging and repetition alone.
         type: ``bayesian`` adds the official class's parameter ``logvar`` ``[num_diffusion_timesteps]``, on
             which the prediction does not depend; ``simple`` has none.
+        num_groups: of the normalisation, officially always 32. A group of one channel loses its mean
+            and scale, which a predictor of the noise needs: narrow networks want 4 channels in a group.
     """
 
     def __init__(
@@ -119,6 +121,7 @@ class DDIMUNet(nn.Module):
         image_size: int,
         type: str = "simple",
         num_diffusion_timesteps: int = 1000,
+        num_groups: int = 32,
     ):
         super().__init__()
         self.in_channels, self.resolution = in_channels, image_size
@@ -127,10 +130,13 @@ class DDIMUNet(nn.Module):
             self.logvar = nn.Parameter(torch.zeros(num_diffusion_timesteps))
 
         def block(width: int, out: int) -> ResnetBlock:
-            return ResnetBlock(width, out, temb_channels=4 * ch, dropout=dropout)
+            return ResnetBlock(width, out, temb_channels=4 * ch, dropout=dropout, groups=num_groups)
+
+        def attend(width: int) -> AttnBlock:
+            return AttnBlock(width, num_groups)
 
         widths, last = [ch * mult for mult in ch_mult], len(ch_mult) - 1
-        attention = [AttnBlock if image_size // 2**i in attn_resolutions else None for i in range(last + 1)]
+        attention = [attend if image_size // 2**i in attn_resolutions else None for i in range(last + 1)]
         self.temb = TimeEmbedding(ch)
         self.conv_in = nn.Conv2d(in_channels, ch, 3, padding=1)
         self.down, channels, skips = nn.ModuleList(), ch, [ch]
@@ -140,7 +146,7 @@ class DDIMUNet(nn.Module):
             self.down.append(DownLevel([block(c, width) for c in inputs], attention[level], down))
             skips += [width] * (num_res_blocks + (level < last))
             channels = width
-        self.mid = Middle(block, AttnBlock, channels)
+        self.mid = Middle(block, attend, channels)
         up: list[UpLevel] = []
         for level, width in reversed(list(enumerate(widths))):
             inputs = [channels] + [width] * num_res_blocks
@@ -149,7 +155,7 @@ class DDIMUNet(nn.Module):
             up.append(UpLevel(blocks, attention[level], upsample))
             channels = width
         self.up = nn.ModuleList(reversed(up))
-        self.norm_out = group_norm(channels)
+        self.norm_out = group_norm(channels, num_groups)
         self.conv_out = nn.Conv2d(channels, out_ch, 3, padding=1)
 
     def forward(self, x: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:

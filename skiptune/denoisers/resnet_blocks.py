@@ -18,9 +18,9 @@ MakeAttention = Callable[[int], nn.Module]
 """channels -> the attention layer for them."""
 
 
-def group_norm(channels: int) -> nn.GroupNorm:
-    """Group normalisation with 32 groups."""
-    return nn.GroupNorm(32, channels, eps=1e-6)
+def group_norm(channels: int, groups: int = 32) -> nn.GroupNorm:
+    """Group normalisation, with the official 32 groups unless told."""
+    return nn.GroupNorm(groups, channels, eps=1e-6)
 
 
 class ResnetBlock(nn.Module):
@@ -38,14 +38,15 @@ class ResnetBlock(nn.Module):
         temb_channels: int = 0,
         dropout: float = 0.0,
         conv_shortcut: bool = False,
+        groups: int = 32,
     ):
         super().__init__()
         self.in_channels, self.out_channels, self.dropout = in_channels, out_channels, dropout
-        self.norm1 = group_norm(in_channels)
+        self.norm1 = group_norm(in_channels, groups)
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
         if temb_channels:
             self.temb_proj = nn.Linear(temb_channels, out_channels)
-        self.norm2 = group_norm(out_channels)
+        self.norm2 = group_norm(out_channels, groups)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
         self.conv_shortcut: nn.Conv2d | None = None
         self.nin_shortcut: nn.Conv2d | None = None
@@ -73,9 +74,9 @@ class ResnetBlock(nn.Module):
 class AttnBlock(nn.Module):
     """Self-attention over positions with one head over all channels, added to its input."""
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int, groups: int = 32):
         super().__init__()
-        self.norm = group_norm(channels)
+        self.norm = group_norm(channels, groups)
         self.q, self.k, self.v, self.proj_out = (nn.Conv2d(channels, channels, 1) for _ in range(4))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import cast
 
 import torch.distributed as dist
 from safetensors import safe_open
@@ -37,8 +38,11 @@ def compute_with_workers(
             kept = {key: tensor.cpu().contiguous() for key, tensor in tensors.items() if tensor is not None}
             save_file(kept, folder / f"{side}.safetensors")
         tasks = [MetricShare(tuple(names), folder, rank, workers.count) for rank in range(workers.count)]
-        values: dict[str, float] = workers.run(tasks)[0]
-    return values
+        outcomes: list[dict[str, float] | Exception] = workers.run(tasks)
+        for outcome in (outcomes[_first_to_fail(folder)], *outcomes):
+            if isinstance(outcome, Exception):
+                raise outcome
+    return cast(dict[str, float], outcomes[0])
 
 
 @dataclass(frozen=True)
@@ -50,10 +54,14 @@ class MetricShare:
     rank: int
     size: int
 
-    def __call__(self) -> dict[str, float]:
-        sample, real = (_mapped(self.folder / f"{side}.safetensors") for side in ("sample", "real"))
-        with _together(self.folder / "meeting", Team(self.rank, self.size)) as team:
-            return compute_metrics(self.names, sample, Reference.from_features(real), team)
+    def __call__(self) -> dict[str, float] | Exception:
+        """The metrics, or why there are none: the other workers fail then too, perhaps sooner."""
+        try:
+            sample, real = (_mapped(self.folder / f"{side}.safetensors") for side in ("sample", "real"))
+            with _together(self.folder, Team(self.rank, self.size)) as team:
+                return compute_metrics(self.names, sample, Reference.from_features(real), team)
+        except Exception as error:
+            return error
 
 
 def _mapped(path: Path) -> FeatureSet:
@@ -63,15 +71,26 @@ def _mapped(path: Path) -> FeatureSet:
 
 
 @contextmanager
-def _together(meeting: Path, team: Team) -> Iterator[Team]:
+def _together(folder: Path, team: Team) -> Iterator[Team]:
     """The team as a process group; one that fails leaves it, so that the others do not wait for ever."""
     if team.size == 1:
         yield team
         return
+    meeting = (folder / "meeting").as_uri()
     dist.init_process_group(
-        "gloo", init_method=meeting.as_uri(), rank=team.rank, world_size=team.size, timeout=_PATIENCE
+        "gloo", init_method=meeting, rank=team.rank, world_size=team.size, timeout=_PATIENCE
     )
     try:
         yield team
+    except Exception:
+        with suppress(FileExistsError), (folder / "failed").open("x") as file:
+            file.write(str(team.rank))  # before the others lose this one, which is an error of theirs
+        raise
     finally:
         dist.destroy_process_group()
+
+
+def _first_to_fail(folder: Path) -> int:
+    """Rank of the worker whose failure is the cause of the others'; 0 if none failed."""
+    path = folder / "failed"
+    return int(path.read_text()) if path.is_file() else 0

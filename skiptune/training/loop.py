@@ -18,7 +18,6 @@ from torch import Tensor
 
 from skiptune.data import Dataset, load_dataset
 from skiptune.data.images import from_uint8
-from skiptune.denoisers import build_denoiser
 from skiptune.errors import SkiptuneError
 from skiptune.runtime.files import remove_stale, unwritable
 from skiptune.training.checkpoint import (
@@ -29,10 +28,9 @@ from skiptune.training.checkpoint import (
     save_state,
     write_log,
 )
-from skiptune.training.loss_scale import LossScale
-from skiptune.training.objectives import make_objective
-from skiptune.training.parallel import average_over_workers, other_workers, process_group
-from skiptune.training.settings import HALF_PRECISIONS, DenoiserTraining
+from skiptune.training.parallel import other_workers, process_group
+from skiptune.training.settings import DenoiserTraining
+from skiptune.training.step import TrainingStep
 
 OnStep = Callable[[int, float], None]
 OnCheckpoint = Callable[[int, TrainingState], None]
@@ -99,21 +97,12 @@ def _steps(
     on_checkpoint: OnCheckpoint | None,
 ) -> TrainingState:
     torch.manual_seed(settings.seed)
-    objective = make_objective(settings.loss, build_denoiser(settings.denoiser))
-    objective = objective.to(device).to(memory_format=torch.channels_last)
-    if settings.compile:
-        for network in objective.networks():
-            network.get_submodule("unet" if hasattr(network, "unet") else "model").compile(dynamic=False)
-    denoiser, trained = objective.denoiser, objective.trained
-    parameters = dict(trained.named_parameters())
-    optimizer = torch.optim.Adam(
-        parameters.values(), lr=settings.learning_rate, betas=objective.betas, eps=1e-8, fused=True
-    )
-    average = {name: p.detach().clone() for name, p in parameters.items()}
+    take = TrainingStep(settings, device)
+    objective, average, scaling = take.objective, take.average, take.scaling
+    denoiser, trained, optimizer = objective.denoiser, objective.trained, take.optimizer
     # Dropout draws from it. Workers start it alike and use it alike, so one state is the state of all.
     dropout = torch.cuda.default_generators[rank] if device.type == "cuda" else torch.default_generator
     dataset = load_dataset(settings.dataset, flip=settings.flip) if objective.needs_data else None
-    scaling = LossScale() if settings.precision == "fp16" else None
     kept = objective.kept | ({} if scaling is None else scaling.kept)
 
     log, checkpoint = folder / "loss.jsonl", folder / "checkpoint.safetensors"
@@ -137,46 +126,20 @@ def _steps(
 
     share = settings.batch // settings.workers
     recent: list[Tensor] = []
-    half = HALF_PRECISIONS.get(settings.precision)
     for step in range(first, settings.steps):
         seen = step * settings.batch
         generator = torch.Generator().manual_seed(hash_seed(settings.seed, step, rank))
         seeds = range(seen + rank * share, seen + (rank + 1) * share)
         data = functools.partial(_data, dataset, seeds, denoiser.num_classes, device)
-        with torch.autocast(device.type, half, enabled=half is not None):
-            loss = objective.loss(share, data, generator)
-        optimizer.zero_grad(set_to_none=True)
-        (loss if scaling is None else loss * scaling.scale).backward()
-        # One exchange a step: all gradients and the loss in one vector.
-        parts = [p.grad for p in parameters.values() if p.grad is not None]
-        if len(parts) < len(parameters):
-            unused = next(name for name, p in parameters.items() if p.grad is None)
-            raise SkiptuneError(f"the loss does not depend on {unused}; describe the network without it")
-        gradients = torch.cat([part.flatten() for part in parts] + [loss.detach().reshape(1)])
-        average_over_workers(gradients, settings.workers)
-        usable = scaling is None or scaling.unscale(gradients[:-1])
-        if settings.max_gradient_norm is not None:
-            gradients[:-1] *= (settings.max_gradient_norm / (gradients[:-1].norm() + 1e-6)).clamp(max=1)
-        pieces = gradients[:-1].split([part.numel() for part in parts])
-        for part, piece in zip(parts, pieces, strict=True):
-            part.copy_(piece.reshape(part.shape))
-        for group in optimizer.param_groups:
-            group["lr"] = settings.learning_rate_at(seen)
-        if usable:
-            optimizer.step()
-        objective.after_step()
-        decay = settings.ema_decay_at(seen + settings.batch)
-        torch._foreach_lerp_(list(average.values()), list(parameters.values()), 1 - decay)
+        gradients = take(seen, data, generator)
         recent.append(gradients[-1].clone())  # a view would keep all gradients
 
         done = step + 1
         if done % settings.log_every == 0 or done == settings.steps:
             value = float(torch.stack(recent).mean())
             recent.clear()
-            # With loss scaling a gradient may overflow now and then, the scale not fall for ever.
-            sound = not scaling.exhausted if scaling else bool(gradients.isfinite().all())
             # The weights as well: what is checkpointed below can be continued from.
-            if not (math.isfinite(value) and sound and all(p.isfinite().all() for p in parameters.values())):
+            if not (math.isfinite(value) and take.sound(gradients)):
                 raise SkiptuneError(
                     f"the training loss, a gradient or a weight is not finite at step {done}; "
                     "lower the learning rate and start again"

@@ -38,6 +38,7 @@ def test_help_is_the_default_and_lists_every_target(root: Path) -> None:
     lines = re.findall(r"^  (\S+) +(\S.*)$", listed.stdout, re.M)
     assert {name for name, _ in lines} == phony | patterns
     assert {"reproduce-table-N", "reproduce-s2dm-table-N", "reproduce-ip-table-N"} <= patterns
+    assert {"reproduce-figure-N", "reproduce-s2dm-figure-N"} <= patterns
 
 
 @pytest.mark.parametrize(
@@ -46,6 +47,7 @@ def test_help_is_the_default_and_lists_every_target(root: Path) -> None:
         ("reproduce-table-2", "skip_tuning/2"),
         ("reproduce-table-02", "skip_tuning/02"),
         ("reproduce-s2dm-table-99", "s2dm/99"),
+        ("reproduce-s2dm-figure-6", "s2dm/figure_6"),
         ("reproduce-ip-table-4", "importance_probe/4"),
     ],
 )
@@ -72,7 +74,9 @@ def test_all_tables_and_trainings_are_found(root: Path) -> None:
     names = re.findall(r"\w+", trainings)
     for path in (root / "configs/training").glob("*.yaml"):
         of_paper_scale = re.search("_imagenet64|_cifar10$|_celeba$", path.stem) is not None  # needs GPUs
-        assert (path.stem in names) != of_paper_scale
+        on_the_way = path.stem.startswith("ddim1_")  # DDIM-2 exports DDIM-1
+        assert (path.stem in names) != (of_paper_scale or on_the_way)
+    assert "training.seed=$seed suffix=_seed$seed" in trainings and names.count("ddim2_digits") == 2
     assert names.index("edm_glyphs") < names.index("cd_glyphs")  # a teacher comes before its students
 
 

@@ -65,7 +65,7 @@ def configuration(group: str, name: str) -> dict[str, Any]:
 def config_of(model: dict[str, Any], folder: Path) -> dict[str, Any]:
     """What a command for this model is given, without its training; all it writes is below ``folder``."""
     places = {"outputs": str(folder / "outputs"), "export": str(folder / "desk")}
-    return {"model": model, "tracker": NO_TRACKER, "download": False, **places}
+    return {"model": model, "tracker": NO_TRACKER, "download": False, "suffix": "", **places}
 
 
 @pytest.mark.parametrize("name", TRAININGS)

@@ -6,16 +6,22 @@ from collections.abc import Sequence
 
 from experiments.tables.config import ClaimConfig
 from experiments.tables.results import ClaimResult
+from experiments.tables.rules.advantage_falls import advantage_falls
 from experiments.tables.rules.bound import below_bound
+from experiments.tables.rules.closer import closer
 from experiments.tables.rules.curves import CURVE_RULES
+from experiments.tables.rules.divergence import diverges_alone
 from experiments.tables.rules.equivalence import share_of_gain
 from experiments.tables.rules.evidence import Evidence, Rule
 from experiments.tables.rules.limit import below_limit
+from experiments.tables.rules.minimum_at import minimum_at
 from experiments.tables.rules.mostly_below import mostly_below
 from experiments.tables.rules.never_rises import never_rises
 from experiments.tables.rules.ratio_below import ratio_below
 from experiments.tables.rules.ruin import ruined_beyond
+from experiments.tables.rules.sides import sides
 from experiments.tables.rules.signs import signs
+from experiments.tables.rules.within import within
 from skiptune.errors import SkiptuneError
 
 __all__ = ["RULES", "Evidence", "Rule", "check_rules", "judge"]
@@ -25,11 +31,17 @@ RULES: dict[str, Rule] = {
     "ratio_below": ratio_below,
     "below_limit": below_limit,
     "signs": signs,
+    "sides": sides,
     "share_of_gain": share_of_gain,
     "mostly_below": mostly_below,
     "below_bound": below_bound,
     "never_rises": never_rises,
     "ruined_beyond": ruined_beyond,
+    "within": within,
+    "diverges_alone": diverges_alone,
+    "advantage_falls": advantage_falls,
+    "closer": closer,
+    "minimum_at": minimum_at,
     **CURVE_RULES,
 }
 

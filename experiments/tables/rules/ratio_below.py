@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from experiments.tables.config import ClaimConfig, TableConfig
+from experiments.tables.config import ClaimConfig, RowConfig, TableConfig
 from experiments.tables.parsing import Section
 from experiments.tables.results import ClaimResult
 from experiments.tables.rules.evidence import Evidence, corrected, span, undecided, widened
@@ -14,6 +14,8 @@ from skiptune.evaluation.intervals import Interval, paired_ratio_interval
 
 def ratio_below(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
     """Is metric(row) / metric(its baseline) below `weak` for every row named at this scale?
+
+    A pair of ids `[row, other]` in place of a row is compared with that other row.
 
     Weak form, from each row's paired 95% interval of the ratio over seed blocks: supported if every upper end
     is below `weak`, contradicted if some lower end is above it, else inconclusive (as with a single block).
@@ -31,23 +33,22 @@ def ratio_below(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
     def no_number(verdict: str, why: str) -> ClaimResult:
         return undecided(claim, verdict, f"{why} Test: {test}.")
 
-    rows = [evidence.config.row(id) for id in by_scale.get(evidence.scale, ())]
-    if not rows:
+    pairs = _pairs(claim, evidence.config, by_scale.get(evidence.scale, ()))
+    if not pairs:
         return no_number("not run", f"No rows are named at scale {evidence.scale}.")
     ratios, wide, found = [], [], []
-    printed = _printed_ratios(evidence.config, by_scale.get("paper", ()), metric)
-    for i, row in enumerate(rows):
-        if row.baseline is None:
-            raise SkiptuneError(f"claim {claim.id}: row '{row.id}' names no baseline; give it one")
-        tuned, baseline = evidence.series(row.id, metric), evidence.series(row.baseline, metric)
+    printed = _printed_ratios(_pairs(claim, evidence.config, by_scale.get("paper", ())), metric)
+    for i, (row, other) in enumerate(pairs):
+        tuned, baseline = evidence.series(row.id, metric), evidence.series(other.id, metric)
         if not tuned or not baseline:
-            return no_number("not run", f"No values of '{row.baseline if tuned else row.id}'.")
+            return no_number("not run", f"No values of '{other.id if tuned else row.id}'.")
         if len(tuned) == len(baseline) == 1:
             return no_number("inconclusive", "One seed block has no spread to test against.")
         ratios.append(paired_ratio_interval(tuned, baseline))
-        wide.append(paired_ratio_interval(tuned, baseline, corrected(len(rows))))
-        seen = span(ratios[-1]) + widened(wide[-1], len(rows), ratios[-1].low > min(weak, strong))
-        found.append(f"{row.label}: {seen}, n = {ratios[-1].n}{printed[i] if i < len(printed) else ''}")
+        wide.append(paired_ratio_interval(tuned, baseline, corrected(len(pairs))))
+        seen = span(ratios[-1]) + widened(wide[-1], len(pairs), ratios[-1].low > min(weak, strong))
+        name = row.label if other.id == row.baseline else f"{row.label} over {other.label}"
+        found.append(f"{name}: {seen}, n = {ratios[-1].n}{printed[i] if i < len(printed) else ''}")
 
     verdict = _side(ratios, wide, weak)
     holds = {"supported": "holds", "contradicted": "does not hold", "inconclusive": "undecided"}
@@ -67,10 +68,23 @@ def _side(ratios: Sequence[Interval], wide: Sequence[Interval], bound: float) ->
     return "supported" if all(ratio.high < bound for ratio in ratios) else "inconclusive"
 
 
-def _printed_ratios(config: TableConfig, ids: Sequence[str], metric: str) -> list[str]:
-    """The paper's own ratios in words, in the order of the rows tested at paper scale."""
+def _pairs(
+    claim: ClaimConfig, config: TableConfig, named: Sequence[str | Sequence[str]]
+) -> list[tuple[RowConfig, RowConfig]]:
+    """Rows and what each is compared with. Raises SkiptuneError for one alone that names no baseline."""
+    pairs = []
+    for ids in named:
+        id, other = (ids, config.row(ids).baseline) if isinstance(ids, str) else ids
+        if other is None:
+            raise SkiptuneError(f"claim {claim.id}: row '{id}' names no baseline; give it one")
+        pairs.append((config.row(id), config.row(other)))
+    return pairs
+
+
+def _printed_ratios(pairs: Sequence[tuple[RowConfig, RowConfig]], metric: str) -> list[str]:
+    """The paper's own ratios in words, in the order of the pairs tested at paper scale."""
     words = []
-    for row in map(config.row, ids):
-        own, base = row.paper.get(metric), row.baseline and config.row(row.baseline).paper.get(metric)
+    for row, other in pairs:
+        own, base = row.paper.get(metric), other.paper.get(metric)
         words.append(f" (paper {own / base:.3f})" if own and base else "")
     return words

@@ -66,7 +66,9 @@ def result(config: TableConfig, blocks: Callable[..., Blocks]) -> TableResult:
     values = blocks(0.5, 0.8)
     del values["unipc_selected"]
     rows = [_row(row, values) for row in config.rows_at("desk")]
-    floor = floor_row({"fid": _value([0.9, 1.0, 1.1, 1.0, 0.95, 1.05])}, ("f" * 20,), "class_conditional_edm")
+    floor = floor_row(
+        {"fid": _value([0.9, 1.0, 1.1, 1.0, 0.95, 1.05])}, ("f" * 20,), ["class_conditional_edm"], "glyphs"
+    )
     claims = judge(Evidence(config, "desk", values))
     where = Provenance("0" * 40, {"torch": "2.14.1"}, "synthetic CPU", "2026-01-02T03:04:05+00:00", 12.5)
     return TableResult("skip_tuning", "table", 2, "desk", (*rows, floor), claims, where)

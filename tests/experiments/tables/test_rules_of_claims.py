@@ -234,16 +234,24 @@ def test_mostly_below_and_below_bound() -> None:
         assert verdict(config, values).verdict == expected
 
 
-@pytest.mark.parametrize("rule", sorted(set(RULES) - {"ratio_below", "ruined_beyond"}))
+@pytest.mark.parametrize("rule", sorted(set(RULES) - {"ratio_below", "ruined_beyond", "diverges_alone"}))
 def test_nothing_measured_and_one_block_decide_nothing(rule: str) -> None:
     parameters: dict[str, dict[str, Any]] = {
         "signs": {"tests": {"desk": [{"row": "b", "metric": "fid", "sign": "-"}]}},
+        "within": {"tests": {"desk": [{"row": "b", "metric": "fid", "low": 1, "high": 2}]}},
+        "sides": {"tests": {"desk": [{"row": "b", "metric": "fid", "below": 2}]}},
         "below_limit": {"metric": "fid", "limit_arm": "arm", "change": 0.1, "rows": {"desk": ["b"]}},
         "share_of_gain": {"metric": "fid", "row": "b", "full": "b", "margin": 0.1},
         "mostly_below": {"row": "b", "metrics": ["fid"]},
         "below_bound": {"row": "b", "metrics": ["fid"], "bound": 1},
         "never_rises": {"metric": "fid", "x": "rho_bottom", "group": "steps", "arms": ["arm"], "margin": 0.1},
-    }
+        "advantage_falls": {"metric": "fid", "x": "rho_bottom", "arm": "arm"},
+        "closer": {"metric": "fid", "x": "rho_bottom", "near": "arm", "far": "arm"},
+        "minimum_at": {
+            "metric": "fid", "x": "rho_bottom", "arm": "arm", "at": [0.5], "excess": 1.2, "falling": ["arm"],
+            "margin": 0.1,
+        },
+    }  # fmt: skip
     curve = {"metric": "fid", "x": "rho_bottom", "arms": ["arm"]}
     rows = [{"id": "a", "rho": 1.0}, {"id": "b", "rho": 0.5, "baseline": "a"}]
     config = table(rows, rule, **parameters.get(rule, curve))

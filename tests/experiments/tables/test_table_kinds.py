@@ -215,7 +215,7 @@ def several(result: TableResult, config: TableConfig) -> TableResult:
     rows[0] = dataclasses.replace(rows[0], values={"precision": Value(0.9, 0.8, 0.95, 6, ((0, 249),))})
     floor = {"precision": Value(0.85, 0.84, 0.86, 20, ((0, 249),))}
     roles = ("class_conditional_edm", "unconditional_edm")
-    floors = [floor_row(floor, ("f" * 20,), role, alone=False) for role in roles]
+    floors = [floor_row(floor, ("f" * 20,), [role], "glyphs", alone=False) for role in roles]
     return dataclasses.replace(result, rows=(*rows, *floors))
 
 

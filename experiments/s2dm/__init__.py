@@ -1,0 +1,1 @@
+"""What S2-DMs measures beside metrics of images."""

@@ -58,7 +58,7 @@ def test_denoisers_use_nothing_of_ours() -> None:
     assert offenders("skiptune/denoisers", r"skiptune\.(?!denoisers\b|errors\b)") == []
 
 
-@pytest.mark.parametrize("layer", ["samplers", "interventions", "data"])
+@pytest.mark.parametrize("layer", ["samplers", "interventions", "importance", "data"])
 def test_lower_layers_do_not_look_up(layer: str) -> None:
     assert offenders(f"skiptune/{layer}", r"skiptune\.(runtime|evaluation|training|checkpoints)\b") == []
 

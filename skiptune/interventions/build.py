@@ -9,6 +9,13 @@ from typing import Any
 from torch import nn
 
 from skiptune.errors import SkiptuneError
+from skiptune.interventions.block_settings import (
+    block_number,
+    block_weight,
+    by_step,
+    make_attention_pruning,
+    make_block_reweighting,
+)
 from skiptune.interventions.coefficients import AXES, TimeSchedule, Window
 from skiptune.interventions.epsilon_scaling import EpsilonScaling
 from skiptune.interventions.freeu import FreeU
@@ -27,6 +34,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "scale": 1.0, "skip": None, "tau": 0.99, "weights": "eq13", "alpha": "per_step", "early": "truncate",
         "factor": "eq12",
     },
+    "block_reweighting": {"weights": None, "part": "output"},
+    "attention_pruning": {"blocks": None},
 }  # fmt: skip
 
 
@@ -67,6 +76,11 @@ def complete_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
         for key in ("scale", "tau"):
             complete[key] = as_float(key, complete[key])
         make_epsilon_scaling(complete)
+    if name == "block_reweighting":
+        complete["weights"] = by_step("weights", complete["weights"], block_weight)
+        make_block_reweighting(complete, [0.0] * len(complete["weights"] or [0]))
+    if name == "attention_pruning":
+        complete["blocks"] = by_step("blocks", complete["blocks"], block_number)
     return complete
 
 
@@ -80,6 +94,10 @@ def is_neutral(complete: Mapping[str, Any]) -> bool:
         return make_freeu(complete).factors == ((1, 1), (1, 1))
     if complete["name"] == "epsilon_scaling":
         return make_epsilon_scaling(complete).neutral
+    if complete["name"] == "block_reweighting":
+        return {weight for step in complete["weights"] or () for weight in step} <= {1}
+    if complete["name"] == "attention_pruning":
+        return not any(complete["blocks"] or ())
     return True
 
 
@@ -124,10 +142,10 @@ def make_skip_tuning(settings: Mapping[str, Any], levels: Sequence[float]) -> Sk
 
 def attach_intervention(
     settings: Mapping[str, Any], denoiser: nn.Module, levels: Sequence[float]
-) -> contextlib.AbstractContextManager[None]:
+) -> contextlib.AbstractContextManager[object]:
     """Attach the intervention that ``settings`` (``{"name": ..., ...}``) describe; a context manager.
 
-    ``levels`` are the sampler's noise levels, which a schedule linear in the step index needs.
+    ``levels`` are the sampler's noise levels with the one it ends at, which values by step need.
     """
     settings = complete_settings(settings)
     if settings["name"] == "none":
@@ -140,4 +158,10 @@ def attach_intervention(
         return SkipTuning(tuple(settings["rho"])).attached_to(denoiser)
     if settings["name"] == "epsilon_scaling":
         return make_epsilon_scaling(settings).attached_to(denoiser)
+    if settings["name"] in ("block_reweighting", "attention_pruning"):
+        if is_neutral(settings):
+            return contextlib.nullcontext()
+        if settings["name"] == "block_reweighting":
+            return make_block_reweighting(settings, levels[:-1]).attached_to(denoiser)
+        return make_attention_pruning(settings, levels[:-1], denoiser).attached_to(denoiser)
     return make_skip_tuning(settings, levels).attached_to(denoiser)

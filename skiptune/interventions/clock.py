@@ -15,6 +15,50 @@ from skiptune.interventions.coefficients import TimeSchedule, Window
 from skiptune.interventions.sites import inner_networks
 
 
+@contextlib.contextmanager
+def following(
+    network: nn.Module,
+    read: Callable[[Tensor | None], None],
+    sigma_of: Callable[[Tensor], Tensor] | None = None,
+) -> Iterator[None]:
+    """Inside the ``with`` block call ``read(sigma)`` before every call of ``network``, ``read(None)`` after.
+
+    The noise level is read from the innermost ``D(x, sigma)``, which guidance evaluates on a larger batch
+    than its own; with ``sigma_of``, from the U-Net, whose time (second argument) it maps to sigma.
+
+    Raises:
+        SkiptuneError: nothing in ``network`` is called with ``sigma``.
+    """
+    modules = [module for _, module in inner_networks(network)]
+    if sigma_of is None:
+        modules = [module for module in modules if "sigma" in arguments(module)]
+        if not modules:
+            raise SkiptuneError(
+                f"a schedule over steps needs noise levels, {type(network).__name__} is not called with "
+                "sigma: attach to a denoiser D(x, sigma), or give sigma_of, the sigma of its time"
+            )
+    module = modules[-1]
+    name = "sigma" if sigma_of is None else arguments(module)[1]
+
+    def begin(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        time = torch.as_tensor(args[1] if len(args) > 1 else kwargs[name])
+        read(time if sigma_of is None else torch.as_tensor(sigma_of(time)))
+
+    def end(*_: Any) -> None:
+        """A noise level is valid during its call only."""
+        read(None)
+
+    handles = [
+        module.register_forward_pre_hook(begin, with_kwargs=True),
+        module.register_forward_hook(end),
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
 class SigmaClock:
     """Weight of the current call: the product of the schedules at its noise level."""
 
@@ -26,10 +70,7 @@ class SigmaClock:
     def running(
         self, network: nn.Module, sigma_of: Callable[[Tensor], Tensor] | None = None
     ) -> Iterator[None]:
-        """Follow the calls of ``network`` inside the ``with`` block.
-
-        The noise level is read from the innermost ``D(x, sigma)``, which guidance evaluates on a larger batch
-        than its own; with ``sigma_of``, from the U-Net, whose time (second argument) it maps to sigma.
+        """Follow the calls of ``network`` inside the ``with`` block; arguments as of ``following``.
 
         Raises:
             SkiptuneError: schedules, but nothing in ``network`` is called with ``sigma``.
@@ -37,38 +78,18 @@ class SigmaClock:
         if not self.schedules:
             yield
             return
-        modules = [module for _, module in inner_networks(network)]
-        if sigma_of is None:
-            modules = [module for module in modules if "sigma" in arguments(module)]
-            if not modules:
-                raise SkiptuneError(
-                    f"a schedule of Skip-Tuning needs noise levels, {type(network).__name__} is not called "
-                    "with sigma: attach to a denoiser D(x, sigma), or give sigma_of, the sigma of its time"
-                )
-        module = modules[-1]
-        name = "sigma" if sigma_of is None else arguments(module)[1]
-
-        def read(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            time = torch.as_tensor(args[1] if len(args) > 1 else kwargs[name])
-            sigma = time if sigma_of is None else torch.as_tensor(sigma_of(time))
-            weight = torch.ones_like(sigma, dtype=torch.float64)
-            for schedule in self.schedules:
-                weight = weight * schedule.weight(sigma)
-            self.current = weight
-
-        def forget(*_: Any) -> None:
-            """A noise level is valid during its call only."""
-            self.current = None
-
-        handles = [
-            module.register_forward_pre_hook(read, with_kwargs=True),
-            module.register_forward_hook(forget),
-        ]
-        try:
+        with following(network, self.read, sigma_of):
             yield
-        finally:
-            for handle in handles:
-                handle.remove()
+
+    def read(self, sigma: Tensor | None) -> None:
+        """A call at this noise level begins; with ``None`` one ends."""
+        if sigma is None:
+            self.current = None
+            return
+        weight = torch.ones_like(sigma, dtype=torch.float64)
+        for schedule in self.schedules:
+            weight = weight * schedule.weight(sigma)
+        self.current = weight
 
     @property
     def weight(self) -> Tensor | None:

@@ -2,7 +2,7 @@
 
 Conditions that differ in the intervention alone go through the sampler in step. Those whose interventions
 have acted alike so far share one state; those that part at a step share, in its first network call, what the
-network computes before its first skip site.
+network computes before the first place where one of them acts.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from torch import Tensor
 
 from skiptune.denoisers import Denoiser
 from skiptune.interventions.build import attach_intervention
-from skiptune.interventions.effect import effect
-from skiptune.interventions.encoder_memory import EncoderMemory
+from skiptune.interventions.effect import acts_on_blocks, effect, first_places
+from skiptune.interventions.prefix_memory import PrefixMemory
 from skiptune.samplers import Sampler
 from skiptune.samplers.sample import bind
 from skiptune.samplers.state import NoiseAt, SamplerState
@@ -37,10 +37,12 @@ class Plan:
     Attributes:
         steps: groups by step; conditions stay in order.
         calls: network calls in each step.
+        prefix: share of a call that conditions have in common which part there.
     """
 
     steps: tuple[tuple[Edge, ...], ...]
     calls: tuple[int, ...]
+    prefix: float
 
     @property
     def separate(self) -> int:
@@ -56,7 +58,7 @@ class Plan:
     def cost(self) -> float:
         """Estimated time over that of separate runs."""
         parted = sum(len(groups) - len(before) for before, groups in self.pairs())
-        return (self.shared - ENCODER_SHARE * parted) / self.separate
+        return (self.shared - self.prefix * parted) / self.separate
 
     def pairs(self) -> list[tuple[tuple[Edge, ...], tuple[Edge, ...]]]:
         """The groups before and in every step."""
@@ -80,7 +82,8 @@ def make_plan(sampler: Sampler, interventions: Sequence[Mapping[str, Any]]) -> P
         groups = tuple(parted)
         steps.append(groups)
         calls.append(len(sigmas))
-    return Plan(tuple(steps), tuple(calls))
+    prefix = 0.0 if any(map(acts_on_blocks, interventions)) else ENCODER_SHARE
+    return Plan(tuple(steps), tuple(calls), prefix)
 
 
 def levels_called(sampler: Sampler) -> list[list[float]]:
@@ -121,7 +124,8 @@ def sample_together(
     for before, groups in plan.pairs():
         for parent in before:
             children = [group for group in groups if set(group) <= set(parent)]
-            memory = EncoderMemory(denoiser) if len(children) > 1 else None
+            acting = [interventions[child[0]] for child in children]
+            memory = PrefixMemory(denoiser, first_places(acting, denoiser)) if len(children) > 1 else None
             state, results = states[parent[0]], []
             for child in children:
                 sharing: contextlib.AbstractContextManager[None] = contextlib.nullcontext()

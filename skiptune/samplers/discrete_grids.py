@@ -78,7 +78,12 @@ def quad_times(num_timesteps: int, steps: int) -> tuple[int, ...]:
     return tuple(int(root**2) for root in roots)
 
 
-SPACINGS = {"uniform": uniform_times, "quad": quad_times}
+def trailing_times(num_timesteps: int, steps: int) -> tuple[int, ...]:
+    """From the last time down by T / steps, rising: 332, 666, 999 (diffusers' "trailing", Turbo models)."""
+    return tuple(round(num_timesteps * (i + 1) / steps) - 1 for i in range(steps))
+
+
+SPACINGS = {"uniform": uniform_times, "quad": quad_times, "trailing": trailing_times}
 ENDS = ("zero", "first")
 
 
@@ -86,7 +91,8 @@ ENDS = ("zero", "first")
 class Timesteps:
     """Which times of a schedule a sampler visits, whatever the schedule.
 
-    spacing: "uniform" or "quad" (ermongroup/ddim). offset: added to every time; latent diffusion has 1.
+    spacing: "uniform" or "quad" (ermongroup/ddim), or "trailing", which begins at the last time (diffusers).
+    offset: added to every time; latent diffusion has 1.
     end: the level after the last time, "zero" (abar = 1) or "first" (abar_0, latent diffusion).
     ascending: from image to noise, for inversion.
     Raises SkiptuneError for other values.
@@ -105,7 +111,8 @@ class Timesteps:
             raise SkiptuneError(f"unknown spacing {self.spacing!r}: choose one of {', '.join(SPACINGS)}")
         if self.end not in ENDS:
             raise SkiptuneError(f"unknown end {self.end!r} of the times: choose one of {', '.join(ENDS)}")
-        if self.offset < 0 or (self.end == "first" and self.offset == 0):
+        visits_first = self.offset == 0 and self.spacing != "trailing"
+        if self.offset < 0 or (self.end == "first" and visits_first):
             raise SkiptuneError(
                 f"offset {self.offset} does not go with end {self.end!r}: an offset is at least 0, with end "
                 "first at least 1"

@@ -15,6 +15,7 @@ from skiptune.denoisers.latent import LatentDenoiser
 from skiptune.errors import SkiptuneError
 from skiptune.interventions import SkipTuning, TimeSchedule, Window, find_skip_sites, record_skip_norms
 from skiptune.samplers import DDIM, Euler, Levels, make_sampler, sample
+from skiptune.samplers.discrete_grids import Timesteps
 
 diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed")
 
@@ -95,6 +96,36 @@ def test_ddim_trajectory_is_that_of_diffusers(
     assert guided.nfe == (5 if scale == 1 else 10)
     # The scheduler ends at abar_0 in variance-preserving scaling, as does `finish`.
     torch.testing.assert_close(x.float(), reference, rtol=2e-3, atol=2e-4)
+
+
+@pytest.mark.parametrize(
+    ("steps", "times"), [(1, (999,)), (2, (999, 499)), (3, (999, 666, 332)), (4, (999, 749, 499, 249))]
+)
+def test_trailing_times_are_those_of_diffusers(steps: int, times: tuple[int, ...]) -> None:
+    scheduler = diffusers.DDIMScheduler(timestep_spacing="trailing")
+    scheduler.set_timesteps(steps)
+    assert tuple(scheduler.timesteps.tolist()) == times
+    assert Timesteps(steps, "trailing", end="first").times(1000)[::-1] == times
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4])
+def test_ddim_of_the_turbo_models(unet: Any, prompt: dict[str, Tensor], steps: int) -> None:
+    """Of 3 steps diffusers' second one ends at time 333, where its third is called with 332: 0.9% apart."""
+    noise, tokens = normal(2, 4, 8, 8), prompt["context"].expand(2, -1, -1)
+    scheduler = diffusers.DDIMScheduler(
+        **SCHEDULE, clip_sample=False, set_alpha_to_one=False, steps_offset=1, timestep_spacing="trailing"
+    )
+    # In float64: at time 999 the prediction is divided by 0.07, and with it what float32 has rounded.
+    scheduler.alphas_cumprod = vp_alphas("scaled_linear", *BETAS)
+    scheduler.final_alpha_cumprod = scheduler.alphas_cumprod[0]
+
+    def predict(x: Tensor, t: Tensor) -> Tensor:
+        return unet(x.float(), t, tokens).sample.double()
+
+    reference = run_scheduler(scheduler, predict, noise.double(), steps)
+    sampler = make_sampler("ddim", steps=steps, spacing="trailing", end="first")
+    x = sample(sampler, Prompted(denoiser(unet), prompt), noise)
+    torch.testing.assert_close(x, reference, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])

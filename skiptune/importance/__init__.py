@@ -1,0 +1,19 @@
+"""Which transformer blocks matter at which step (Importance Probe), and what to do with the answer.
+
+The probe gives thresholds, votes over its runs an importance score; ``ablation_errors`` is the direct measure
+beside it. Scores become block weights, rankings become blocks to skip.
+"""
+
+from skiptune.importance.ablation import ablation_errors
+from skiptune.importance.probe import ProbeState, run_probe, start_probe
+from skiptune.importance.settings import RELEASED, TEXT, ProbeSettings, ThresholdRule
+from skiptune.importance.strategies import baseline_strategies, ranked_strategies
+from skiptune.importance.teacher import Teacher
+from skiptune.importance.votes import Importance
+from skiptune.importance.weights import importance_weights
+
+__all__ = [
+    "RELEASED", "TEXT", "Importance", "ProbeSettings", "ProbeState", "Teacher", "ThresholdRule",
+    "ablation_errors", "baseline_strategies", "importance_weights", "ranked_strategies", "run_probe",
+    "start_probe",
+]  # fmt: skip

@@ -62,15 +62,22 @@ def draw_lines(path: Path, figure: FigureConfig, made: Made) -> str | None:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
     height = drawing.get_figheight()
-    foot = 0.3 * -(-len(handles) // 4) + 0.1 if series is not None else 0.0
+    across = legend_columns(list(handles), drawing.get_figwidth())
+    titled = series not in (None, "arm")
+    foot = 0.18 * -(-len(handles) // across) + 0.2 * titled + 0.15 if series is not None else 0.0
     drawing.tight_layout(rect=(0, foot / height, 1, 1))
     if series is not None:
         drawing.legend(
-            handles.values(), handles.keys(), loc="lower center", ncols=4, frameon=False, fontsize=8,
-            title=None if series == "arm" else titles.get(series, series), title_fontsize=8,
+            handles.values(), handles.keys(), loc="lower center", ncols=across, frameon=False, fontsize=8,
+            title=titles.get(series, series) if titled else None, title_fontsize=8,
         )  # fmt: skip
     save(drawing, path)
     return str(caption)
+
+
+def legend_columns(labels: Sequence[str], width: float) -> int:
+    """How many columns of these labels, in 8 points, a legend of that width in inches holds: 1 to 4."""
+    return max(1, min(4, int(width / (0.55 + 0.065 * max((len(label) for label in labels), default=0)))))
 
 
 def _panel(

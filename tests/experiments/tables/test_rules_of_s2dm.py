@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from experiments.tables.config import TableConfig, parse_table
 from experiments.tables.results import ClaimResult
@@ -133,3 +135,45 @@ def test_pairs_are_compared_with_the_row_they_name() -> None:
         arms, "ratio_below", weak=1.0, strong=0.95, rows={"desk": [f"tuned_{steps}" for steps in STEPS]}
     )
     assert verdict(alone, truth).verdict == "supported"
+
+
+@pytest.mark.parametrize(
+    ("rule", "parameters"),
+    [
+        ("advantage_falls", {"x": "steps", "arm": "tuned"}),
+        ("closer", {"x": "steps", "near": "tuned", "far": "tuned"}),
+    ],
+)
+def test_what_was_not_measured_is_not_judged(rule: str, parameters: dict[str, Any]) -> None:
+    config = table({"plain": None, "tuned": "plain"}, rule, **parameters)
+    assert verdict(config, {}).verdict == "not run"
+    assert verdict(config, {"plain": plain, "tuned": plain}, n=1).verdict == "inconclusive"
+
+
+@pytest.mark.parametrize(
+    ("rule", "parameters", "words"),
+    [
+        ("advantage_falls", {"x": "steps", "arm": "plain"}, "row 'plain_10' names no baseline"),
+        ("advantage_falls", {"x": "steps", "arm": "tunde"}, "no row has the arm 'tunde'"),
+        ("advantage_falls", {"x": "rho", "arm": "tuned"}, "row 'tuned_10' needs a number of its own as rho"),
+        (
+            "minimum_at",
+            {"x": "steps", "arm": "tuned", "at": [30], "excess": 1.2, "falling": [], "margin": 0.05},
+            "no row of 'tuned' is at steps 30",
+        ),
+    ],
+)
+def test_parameters_that_do_not_fit_the_rows(rule: str, parameters: dict[str, Any], words: str) -> None:
+    config = table({"plain": None, "tuned": "plain"}, rule, **parameters)
+    with pytest.raises(SkiptuneError, match=words):
+        verdict(config, {"plain": plain, "tuned": plain})
+
+
+def test_printed_ratios_are_those_of_the_pair_where_the_paper_has_it() -> None:
+    """Table 5's verdicts at desk scale are of CelebA, its first pairs at paper scale of CIFAR-10."""
+    path = Path(__file__).resolve().parents[3] / "configs/table/s2dm/05.yaml"
+    config = parse_table(yaml.safe_load(path.read_text(encoding="utf-8")), "table=s2dm/05")
+    values = {row.id: {"fid": [10.0, 11.0, 12.0]} for row in config.rows}
+    found = {claim.id: claim.test for claim in judge(Evidence(config, "desk", values))}
+    assert "(paper 0.487)" in found["S2-C17"] and "(paper 0.536)" in found["S2-C5"]
+    assert "(paper 0.437)" not in found["S2-C17"]

@@ -48,7 +48,11 @@ def _cell(made: Made, row: RowConfig, count: int) -> Cell:
 
 
 def in_brief(value: Value) -> str:
-    """A value with its 95% interval in three digits."""
+    """A value with its 95% interval in three digits, of thousands in all of theirs."""
+
+    def number(x: float) -> str:
+        return f"{x:,.0f}" if abs(x) >= 999.5 else f"{x:.3g}"
+
     if value.low is None or value.high is None:
-        return f"{value.value:.3g}"
-    return f"{value.value:.3g} [{value.low:.3g}, {value.high:.3g}]"
+        return number(value.value)
+    return f"{number(value.value)} [{number(value.low)}, {number(value.high)}]"

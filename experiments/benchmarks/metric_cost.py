@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -65,6 +66,7 @@ def in_new_process(function: Callable[..., Any], *arguments: Any) -> Any:
 
 def added_memory(run: Callable[[], object]) -> tuple[float, float]:
     """GiB that the run takes at most, above what the process holds before it, and its seconds (Linux)."""
+    gc.collect()  # what is freed meanwhile would hide what is taken
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts again at what is held now
     before, started = _status("VmRSS"), time.perf_counter()
     run()

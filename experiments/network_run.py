@@ -18,6 +18,7 @@ from skiptune.data import Dataset, load_dataset
 from skiptune.data.images import from_uint8
 from skiptune.denoisers import Denoiser
 from skiptune.denoisers.latent import LatentDenoiser
+from skiptune.runtime.provenance import torch_release
 from skiptune.runtime.sampling import cached_model, named_intervention
 from skiptune.runtime.seed_chunks import CHUNK, NUMERICS
 from skiptune.samplers import initial_noise, step_noise
@@ -51,7 +52,7 @@ class NetworkRun:
         return {
             "kind": self.kind,
             "numerics": NUMERICS,
-            "torch": ".".join(torch.__version__.split(".")[:2]),  # kernels change with it
+            "torch": torch_release(),
             "model": self.model.identity,
             "intervention": named_intervention(self.intervention),
             "dataset": data,

@@ -18,7 +18,7 @@ from skiptune.denoisers.latent import LatentDenoiser
 from skiptune.errors import SkiptuneError
 from skiptune.evaluation.extractors import ExtractorRef
 from skiptune.interventions.build import attach_intervention
-from skiptune.runtime.sampling import cached_extractor, cached_model, named_sampler, not_finite
+from skiptune.runtime.sampling import cached_extractor, cached_model, not_finite, sampler_identity
 from skiptune.samplers import make_sampler, sample
 
 
@@ -34,8 +34,11 @@ class LatentRun(NetworkRun):
         return False
 
     def resolved(self) -> dict[str, Any]:
-        sampler = {k: "inf" if v == float("inf") else v for k, v in named_sampler(self.sampler).items()}
-        return {**super().resolved(), "sampler": sampler, "features": self.features.identity}
+        return {
+            **super().resolved(),
+            "sampler": sampler_identity(self.sampler),
+            "features": self.features.identity,
+        }
 
     def latents(self, seeds: range) -> Tensor:
         """Unit noise ``[N, C, H, W]`` on the device. Raises SkiptuneError for a model that takes a class."""

@@ -18,8 +18,8 @@ from experiments.tables.config import RowConfig
 from experiments.tables.parsing import Section
 from skiptune.checkpoints.models import ModelRef, resolve_model
 from skiptune.errors import SkiptuneError
-from skiptune.runtime.provenance import device_name
-from skiptune.runtime.sampling import cached_model, named_sampler, sample_images
+from skiptune.runtime.provenance import device_name, torch_release
+from skiptune.runtime.sampling import cached_model, sample_images, sampler_identity
 from skiptune.runtime.seed_chunks import CHUNK, NUMERICS
 from skiptune.samplers import make_sampler
 
@@ -62,10 +62,10 @@ class SamplingTime:
         return {
             "kind": "sampling time",
             "numerics": NUMERICS,
-            "torch": ".".join(torch.__version__.split(".")[:2]),
+            "torch": torch_release(),
             "machine": device_name(self.device),
             "contestants": {
-                one.name: {"model": one.model.identity, "sampler": named_sampler(one.sampler)}
+                one.name: {"model": one.model.identity, "sampler": sampler_identity(one.sampler)}
                 for one in self.contestants
             },
             "drawn": DRAWN,

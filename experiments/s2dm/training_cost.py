@@ -17,7 +17,7 @@ from experiments.s2dm.step_cost import AS_DDIM, LOSSES, step_costs
 from experiments.scale import Scale
 from experiments.tables.config import RowConfig
 from skiptune.errors import SkiptuneError
-from skiptune.runtime.provenance import device_name
+from skiptune.runtime.provenance import device_name, torch_release
 from skiptune.runtime.seed_chunks import CHUNK, NUMERICS
 from skiptune.training.settings import HALF_PRECISIONS
 
@@ -46,7 +46,7 @@ class TrainingCost:
         return {
             "kind": "training cost",
             "numerics": NUMERICS,
-            "torch": ".".join(torch.__version__.split(".")[:2]),
+            "torch": torch_release(),
             "machine": device_name(self.device),
             "losses": {name: {**loss, **AS_DDIM} for name, loss in LOSSES.items()},
             "chunk": CHUNK,

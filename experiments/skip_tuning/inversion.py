@@ -17,7 +17,7 @@ from skiptune.errors import SkiptuneError
 from skiptune.evaluation.kernels import MedianDistance, make_kernel
 from skiptune.evaluation.mmd import mmd
 from skiptune.interventions.build import attach_intervention
-from skiptune.runtime.sampling import named_sampler
+from skiptune.runtime.sampling import sampler_identity
 from skiptune.runtime.seed_chunks import NUMERICS, open_run, read_chunks
 from skiptune.runtime.store import RunStore
 from skiptune.samplers import make_sampler
@@ -37,8 +37,7 @@ class Inversion(NetworkRun):
     sampler: Mapping[str, Any]
 
     def resolved(self) -> dict[str, Any]:
-        sampler = {k: "inf" if v == float("inf") else v for k, v in named_sampler(self.sampler).items()}
-        return {**super().resolved(), "sampler": sampler}
+        return {**super().resolved(), "sampler": sampler_identity(self.sampler)}
 
     def compute(self, seeds: range) -> dict[str, Tensor]:
         images, condition = self.real_images(seeds)

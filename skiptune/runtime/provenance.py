@@ -42,6 +42,11 @@ def package_versions() -> dict[str, str]:
     return versions
 
 
+def torch_release() -> str:
+    """Torch's version as far as kernels, so bits of results, are taken to change with it: "2.14"."""
+    return ".".join(torch.__version__.split(".")[:2])
+
+
 def commit(folder: Path = _PACKAGE_FOLDER) -> str:
     """Git commit of the repository that tracks `folder`, with `-dirty` if its code or configs are changed.
 

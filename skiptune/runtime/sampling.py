@@ -20,6 +20,7 @@ from skiptune.evaluation.extractors import ExtractorRef, FeatureExtractor
 from skiptune.evaluation.features import FeatureSet
 from skiptune.interventions.build import complete_settings, is_neutral
 from skiptune.runtime.provenance import device as usable_device
+from skiptune.runtime.provenance import torch_release
 from skiptune.runtime.seed_chunks import CHUNK, NUMERICS, read_chunks
 from skiptune.runtime.store import Run
 from skiptune.runtime.together import sample_together
@@ -58,14 +59,12 @@ class SamplingSettings:
 
     def resolved(self) -> dict[str, Any]:
         """Plain values that name the run. Raises SkiptuneError for anything unknown or out of range."""
-        sampler = named_sampler(self.sampler)
         return {
             "kind": "sampling",
             "numerics": NUMERICS,
-            "torch": ".".join(torch.__version__.split(".")[:2]),  # kernels change with it
+            "torch": torch_release(),
             "model": self.model.identity,
-            # JSON has no infinity.
-            "sampler": {key: "inf" if value == float("inf") else value for key, value in sampler.items()},
+            "sampler": sampler_identity(self.sampler),
             "intervention": named_intervention(self.intervention),
             "features": self.features.identity,
             "chunk": CHUNK,
@@ -94,6 +93,11 @@ def named_sampler(settings: Mapping[str, Any]) -> dict[str, Any]:
     }
     make_sampler(**given)
     return {"name": given["name"], **known, **given}
+
+
+def sampler_identity(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """``named_sampler`` as what names a run: JSON has no infinity."""
+    return {key: "inf" if value == float("inf") else value for key, value in named_sampler(settings).items()}
 
 
 def of_kind(name: str, value: Any, default: Any) -> Any:

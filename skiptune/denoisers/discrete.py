@@ -60,7 +60,8 @@ class DiscreteDenoiser(Denoiser):
         super().__init__(image_shape, num_classes, float(sigmas[0]), float(sigmas[-1]))
         # Plain values, not buffers: they are settings, and must survive .half() and the meta device.
         self.alphas_cumprod, self.sigmas = alphas, sigmas
-        self.log_sigmas = {sigmas.device: sigmas.log()}  # by device, for a copy in every call would wait for it
+        # By device: a copy to a GPU in every call would wait for what the GPU does.
+        self.log_sigmas = {sigmas.device: sigmas.log()}
         self.prediction, self.first_time, self.time_scale = prediction, first_time, time_scale
         self.model = model
         self.embedding = embedding

@@ -51,9 +51,7 @@ def discrete(
     model = _made(NETWORKS, network, "network")
     levels = alphas(**schedule)
     shape = (channels, height, width)
-    return DiscreteDenoiser(
-        model, shape, levels, num_classes, prediction, embedding, first_time, time_scale
-    )
+    return DiscreteDenoiser(model, shape, levels, num_classes, prediction, embedding, first_time, time_scale)
 
 
 def alphas(kind: str, beta_start: float, beta_end: float, num_timesteps: int = 1000) -> Tensor:

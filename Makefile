@@ -81,7 +81,7 @@ train-desk-models: $(STAMP) ## Train all desk models, shipped or not yet (a nigh
 	done; done
 
 test: $(TESTS) ## Install, then run the test suite
-	@$(PY) -m pytest $(ARGS)
+	@$(PY) -m pytest -n 2 --dist loadfile $(ARGS)
 
 check: $(TESTS) ## Lint and type-check (ruff, mypy)
 	@failed=0; $(PY) -m ruff check . || failed=1; $(PY) -m mypy || failed=1; exit $$failed

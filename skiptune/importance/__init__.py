@@ -5,7 +5,8 @@ beside it. Scores become block weights, rankings become blocks to skip. ``optima
 paper's Eq. 4, measured, and ``fitted_weights`` those that lower the error of the noise prediction.
 """
 
-from skiptune.importance.ablation import ablation_errors
+from skiptune.importance.ablation import ablation_errors, images_without
+from skiptune.importance.agreement import rank_agreement
 from skiptune.importance.fitted import fitted_weights
 from skiptune.importance.probe import ProbeState, run_probe, start_probe
 from skiptune.importance.proposition import VarianceTerms, optimal_weights, variance_terms
@@ -17,6 +18,7 @@ from skiptune.importance.weights import importance_weights
 
 __all__ = [
     "RELEASED", "TEXT", "Importance", "ProbeSettings", "ProbeState", "Teacher", "ThresholdRule",
-    "VarianceTerms", "ablation_errors", "baseline_strategies", "fitted_weights", "importance_weights",
-    "optimal_weights", "ranked_strategies", "run_probe", "start_probe", "variance_terms",
+    "VarianceTerms", "ablation_errors", "baseline_strategies", "fitted_weights", "images_without",
+    "importance_weights", "optimal_weights", "rank_agreement", "ranked_strategies", "run_probe",
+    "start_probe", "variance_terms",
 ]  # fmt: skip

@@ -52,6 +52,7 @@ class Scale:
     Attributes:
         samplers, extractors: the configurations of ``configs/sampler`` and ``configs/features`` by name.
         protocol: how the seed blocks of samples become the reported number.
+        prompts: which ones text-to-image roles get, see `experiments/importance_probe/prompts.py`.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Scale:
     checkpoints: Path
     device: str
     protocol: Protocol
+    prompts: Config = field(default_factory=dict)
 
     def role(self, name: str) -> Role:
         """The role of that name. Raises SkiptuneError, listing the known ones, if the scale has none."""
@@ -208,6 +210,7 @@ def parse_scale(config: Config, bench_device: str) -> Scale:
         checkpoints=Path(str(config["checkpoints"])),
         device=bench_device,
         protocol=table_protocol(scale["protocol"], blocks["report"]),
+        prompts=scale["prompts"],
         **blocks,
     )
 

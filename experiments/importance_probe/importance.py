@@ -85,10 +85,3 @@ def listed(spec: Section, scale: Scale) -> tuple[PromptList, bool]:
         raise SkiptuneError(f"{spec.where}.probes is {probes}, independent probes are at least 2")
     base = prompt_list(scale, 1)
     return replace(base, texts=(text,) * probes, shared=True), True
-
-
-def images(scale: Scale, row: RowConfig) -> int:
-    """Of all prompts and both splits."""
-    spec = measure_section(row)
-    spec.data.pop("ranking"), spec.data.pop("step", None)
-    return listed(spec, scale)[0].images

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from experiments.importance_probe.acting import NONE, acting_on, named_acting
+from experiments.importance_probe.equation_run import EquationRun
 from experiments.importance_probe.prompted import PromptedModel, prompted_model
 from experiments.importance_probe.prompts import PromptList
 from experiments.importance_probe.ranking_run import RankingRun
@@ -33,7 +34,7 @@ class PromptRun:
 
     Attributes:
         intervention: settings of an intervention, or those of ``acting.py``.
-        ranking: where the weights of an intervention by importance come from.
+        source: what finds importance or weights, for an intervention that needs them.
     """
 
     model: ModelRef
@@ -45,10 +46,10 @@ class PromptRun:
     features: ExtractorRef
     micro_batch: int
     device: str
-    ranking: RankingRun | None = None
+    source: RankingRun | EquationRun | None = None
 
     def resolved(self) -> dict[str, Any]:
-        ranking = {} if self.ranking is None else {"ranking": self.ranking.resolved()}
+        source = {} if self.source is None else {"source": self.source.resolved()}
         return {
             "kind": "prompt images",
             "numerics": NUMERICS,
@@ -63,21 +64,21 @@ class PromptRun:
             "chunk": CHUNK,
             "micro_batch": self.micro_batch,
             "device": self.device,
-            **ranking,
+            **source,
         }
 
     @property
     def untouched(self) -> PromptRun:
         """The same without intervention."""
-        return replace(self, intervention=NONE, ranking=None)
+        return replace(self, intervention=NONE, source=None)
 
     @property
     def inputs(self) -> Mapping[str, AnyRun]:
         found: dict[str, AnyRun] = {}
         if named_acting(self.intervention) != NONE:
             found["untouched"] = self.untouched
-        if self.ranking is not None:
-            found["ranking"] = self.ranking
+        if self.source is not None:
+            found["source"] = self.source
         return found
 
     def build(self, seeds: range, inputs: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
@@ -85,29 +86,30 @@ class PromptRun:
         numbers, prompts = self.prompts.numbers(seeds), self.prompts.prompts(seeds)
         texts = [self.prompts.texts[j] for j in prompts]
         made = prompted_model(self.model, self.device, texts, self.guidance)
-        scores = inputs["ranking"]["scores"] if "ranking" in inputs else None
+        found = None if self.source is None else inputs["source"][self.source.stored]
         parts: dict[str, list[Tensor]] = {"score": [], "features": [], "nfe": [], "images": []}
         for start in range(numbers.start, numbers.stop, self.micro_batch):
             batch = numbers[start - numbers.start :][: self.micro_batch]
             rows = range(batch.start - numbers.start, batch.stop - numbers.start)
-            own = None if scores is None else scores[rows.start : rows.stop]
+            own = None if found is None else found[rows.start : rows.stop]
             for name, value in self.batch(made, batch, prompts.start, own).items():
                 parts[name].append(value)
-        found = {name: torch.cat(values) for name, values in parts.items()}
-        found["images"] = found["images"][:IMAGES_KEPT].contiguous()
+        chunk = {name: torch.cat(values) for name, values in parts.items()}
+        chunk["images"] = chunk["images"][:IMAGES_KEPT].contiguous()
         if "untouched" in inputs:
-            found["distance"] = (found["features"] - inputs["untouched"]["features"]).norm(dim=1).double()
-        return found
+            chunk["distance"] = (chunk["features"] - inputs["untouched"]["features"]).norm(dim=1).double()
+        return chunk
 
     def batch(
-        self, made: PromptedModel, numbers: range, first: int, scores: Tensor | None
+        self, made: PromptedModel, numbers: range, first: int, own: Tensor | None
     ) -> dict[str, Tensor]:
-        """Of the images of these numbers; ``first`` is the first prompt that ``made`` has."""
+        """Of the images of these numbers; ``first`` is the first prompt that ``made`` has, ``own``
+        what was found of them."""
         texts = [self.prompts.text(number) for number in numbers]
         denoiser = made.of([number // 2 - first for number in numbers])
         noise, _ = initial_noise([self.prompts.noise_seed(n) for n in numbers], denoiser.image_shape)
         sampler = make_sampler(**self.sampler).fitted(denoiser)
-        with acting_on(denoiser, self.intervention, sampler.sigmas.tolist(), scores):
+        with acting_on(denoiser, self.intervention, sampler.sigmas.tolist(), own):
             x = sample(sampler, denoiser, noise.to(made.device))
         images = made.decode(x)
         if (error := not_finite(images, numbers, self.intervention)) is not None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from experiments.importance_probe.acting import IMPORTANCE
+from experiments.importance_probe.acting import FOUND, RANKED
+from experiments.importance_probe.equation_run import EQUATIONS, EquationRun
 from experiments.importance_probe.prompt_means import PromptMeans
 from experiments.importance_probe.prompt_run import PromptRun
 from experiments.importance_probe.prompts import PromptList, count_images, prompt_list
@@ -26,22 +27,19 @@ def prompt_scores(
     blocks: SeedBlocks,
     metrics: tuple[str, ...],
 ) -> PromptMeans:
-    """``measure: {kind: prompt_scores, prompts: {scale: number per category}, ranking: probe | ablation}``.
+    """``measure: {kind: prompt_scores, prompts: {scale: number per category}, ranking}``.
 
-    ``prompts`` replaces the scale's number; the ``ranking`` is for an intervention by importance. Metrics:
-    ``score``, ``distance`` (of the features to those of the untouched image), ``<category>_<split>`` of the
-    score; all have one value per prompt.
+    ``prompts`` replaces the scale's number; ``ranking`` says where an intervention by measured weights has them
+    from, ``probe``, ``ablation`` or an equation. Metrics: ``score``, ``distance`` (of the features to those of
+    the untouched image), ``<category>_<split>`` of the score; all have one value per prompt.
 
     Raises:
-        SkiptuneError: importance without a ranking or a ranking without it, a missing file.
+        SkiptuneError: measured weights without a ranking or a ranking without them, a missing file.
     """
     spec = measure_section(row)
-    count = prompts_per_category(spec, scale)
-    ranking = spec.choice("ranking", RANKINGS) if "ranking" in spec.data else None
+    prompts = prompt_list(scale, prompts_per_category(spec, scale))
+    source = source_of(spec, scale, row, intervention, prompts)
     spec.finish()
-    if (intervention.get("name") == IMPORTANCE) != (ranking is not None):
-        raise SkiptuneError(f"{spec.where}: a ranking goes with the intervention {IMPORTANCE}, and it with one")
-    prompts = prompt_list(scale, count)
     role = scale.role(row.role)
     run = PromptRun(
         model=resolve_model(role.model, scale.checkpoints),
@@ -53,9 +51,27 @@ def prompt_scores(
         features=scale.extractor(row.role),
         micro_batch=scale.micro_batch,
         device=scale.device,
-        ranking=None if ranking is None else ranking_run(scale, row, prompts, ranking),
+        source=source,
     )
     return PromptMeans(run, prompts, metrics)
+
+
+def source_of(
+    spec: Section, scale: Scale, row: RowConfig, intervention: Mapping[str, Any], prompts: PromptList
+) -> RankingRun | EquationRun | None:
+    """What finds the importance or the weights that a row's intervention needs."""
+    name = str(intervention.get("name"))
+    named = spec.optional("ranking", str, None)
+    known = RANKINGS if name in RANKED else tuple(EQUATIONS) if name == FOUND else ()
+    if named not in (known or (None,)):
+        one_of = f"one of {', '.join(known)}" if known else "none"
+        raise SkiptuneError(f"{spec.where}: ranking is {named!r}, with the intervention {name} it must be {one_of}")
+    if named is None:
+        return None
+    if name in RANKED:
+        return ranking_run(scale, row, prompts, named)
+    model = resolve_model(scale.role(row.role).model, scale.checkpoints)
+    return EquationRun(model, prompts, scale.sampler(row.sampler), named, scale.device)
 
 
 def ranking_run(
@@ -80,8 +96,3 @@ def prompts_per_category(spec: Section, scale: Scale) -> int | None:
         return None
     counts = Section(spec.take("prompts", Mapping), f"{spec.where}.prompts")
     return int(counts.take(scale.name, int))
-
-
-def images(scale: Scale, row: RowConfig) -> int:
-    """Of all prompts and both splits."""
-    return count_images(scale, prompts_per_category(measure_section(row), scale))

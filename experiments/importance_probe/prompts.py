@@ -35,12 +35,14 @@ class PromptList:
         seeds: of the noise of either split.
         shared: whether all prompts of a split have one latent, as in the released program; else each has its
             own, so that they are independent draws.
+        glyphs: numbers of the prompts of ``prompted_glyphs``, whose images can be rendered; else empty.
     """
 
     texts: tuple[str, ...]
     categories: tuple[str, ...]
     seeds: tuple[int, int]
     shared: bool
+    glyphs: tuple[int, ...] = ()
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -101,8 +103,9 @@ def prompt_list(scale: Scale, count: int | None = None) -> PromptList:
     source = Source.of(scale)
     count = source.count if count is None else count
     found = [source.of_category(name, count, scale.checkpoints) for name in source.categories]
-    texts = tuple(text for several in zip(*found, strict=True) for text in several)
-    return PromptList(texts, source.categories, source.seeds, source.shared)
+    texts, numbers = zip(*(one for several in zip(*found, strict=True) for one in several), strict=True)
+    glyphs = numbers if source.kind == GLYPHS else ()
+    return PromptList(texts, source.categories, source.seeds, source.shared, glyphs)
 
 
 def count_images(scale: Scale, count: int | None = None) -> int:
@@ -150,10 +153,10 @@ class Source:
         section.finish()
         return source
 
-    def of_category(self, name: str, count: int, checkpoints: Path) -> list[str]:
-        """The first ``count`` prompts of a category."""
+    def of_category(self, name: str, count: int, checkpoints: Path) -> list[tuple[str, int]]:
+        """The first ``count`` prompts of a category, with their numbers."""
         if self.kind == GLYPHS:
-            return [str(prompt) for prompt in glyph_prompts(name, count)]
+            return [(str(prompt), prompt.number) for prompt in glyph_prompts(name, count)]
         path = checkpoints / self.files[name]
         if not path.is_file():
             raise SkiptuneError(f"file {path} of the prompts '{name}' is missing; get it from {self.url}")
@@ -161,7 +164,7 @@ class Source:
         random.Random(SHUFFLE).shuffle(texts)
         if len(texts) < count:
             raise SkiptuneError(f"{path} has {len(texts)} prompts, {count} are asked for")
-        return texts[:count]
+        return [(text, number) for number, text in enumerate(texts[:count])]
 
 
 def read_texts(path: Path) -> list[str]:

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from scipy.stats import kendalltau, rankdata
+from scipy.stats import rankdata
 from torch import Tensor
 
 from experiments.importance_probe.ranking_run import RankingRun
+from skiptune.importance import rank_agreement
 from skiptune.runtime.seed_chunks import NUMERICS, AnyRun
 
 
@@ -63,17 +64,11 @@ def places(scores: Tensor) -> Tensor:
 def agreement(a: Tensor, b: Tensor) -> dict[str, Tensor]:
     """Kendall's tau between rankings ``[N, S, m]``, of one step and of the first and last."""
     steps = range(a.shape[1])
-    repeat = torch.stack([tau(a[:, s], b[:, s]) for s in steps]).mean(dim=0)
+    repeat = torch.stack([rank_agreement(a[:, s], b[:, s]) for s in steps]).mean(dim=0)
     if len(steps) == 1:
         return {"tau_repeat": repeat}
-    across = (tau(a[:, 0], b[:, -1]) + tau(a[:, -1], b[:, 0])) / 2
+    across = (rank_agreement(a[:, 0], b[:, -1]) + rank_agreement(a[:, -1], b[:, 0])) / 2
     return {"tau_repeat": repeat, "tau_steps": across, "tau_excess": across - repeat}
-
-
-def tau(a: Tensor, b: Tensor) -> Tensor:
-    """Kendall's tau-b of rows ``[N, m]``, ``[N]``; 0 where one of them ranks nothing."""
-    found = [float(kendalltau(x, y).statistic) for x, y in zip(a.tolist(), b.tolist(), strict=True)]
-    return torch.tensor(found, dtype=torch.float64).nan_to_num(0.0)
 
 
 def symmetric_pairs(scores: Tensor) -> dict[str, Tensor]:

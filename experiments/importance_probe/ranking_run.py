@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -45,6 +45,8 @@ class RankingRun:
         probe: its constants; unused by ``ablation``.
         own_draws: whether every prompt's probe draws its own numbers; in the released program all draw the same.
     """
+
+    stored: ClassVar[str] = "scores"
 
     model: ModelRef
     prompts: PromptList

@@ -9,6 +9,7 @@ from experiments.tables.results import ClaimResult
 from experiments.tables.rules.advantage_falls import advantage_falls
 from experiments.tables.rules.bound import below_bound
 from experiments.tables.rules.closer import closer
+from experiments.tables.rules.closer_at_gain import closer_at_gain
 from experiments.tables.rules.curves import CURVE_RULES
 from experiments.tables.rules.divergence import diverges_alone
 from experiments.tables.rules.equivalence import share_of_gain
@@ -44,6 +45,7 @@ RULES: dict[str, Rule] = {
     "closer": closer,
     "minimum_at": minimum_at,
     "gains": gains,
+    "closer_at_gain": closer_at_gain,
     **CURVE_RULES,
 }
 

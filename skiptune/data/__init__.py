@@ -63,6 +63,12 @@ def _glyphs(root: Path | None, download: bool) -> Dataset:
     return verified_glyphs()
 
 
+def _prompted_glyphs(root: Path | None, download: bool) -> Dataset:
+    from skiptune.data.prompted_glyphs import verified_prompted_glyphs
+
+    return verified_prompted_glyphs()
+
+
 def _digits(root: Path | None, download: bool) -> Dataset:
     from skiptune.data.digits import Digits
 
@@ -104,6 +110,7 @@ def _edm_zip(name: str, file: str, root: Path | None, download: bool) -> Dataset
 DATASETS: dict[str, Callable[[Path | None, bool], Dataset]] = {
     "glyphs": _glyphs,
     "digits": _digits,
+    "prompted_glyphs": _prompted_glyphs,
     "cifar10": _cifar10,
     "celeba": _celeba,
     "imagenet64": partial(_edm_zip, "imagenet64", "imagenet-64x64.zip"),

@@ -56,6 +56,7 @@ class Scale:
     Attributes:
         samplers, extractors: the configurations of ``configs/sampler`` and ``configs/features`` by name.
         protocol: how the seed blocks of samples become the reported number.
+        prompts: which ones text-to-image roles get, see `experiments/importance_probe/prompts.py`.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Scale:
     checkpoints: Path
     device: str
     protocol: Protocol
+    prompts: Config = field(default_factory=dict)
 
     def role(self, name: str) -> Role:
         """The role of that name. Raises SkiptuneError, listing the known ones, if the scale has none."""
@@ -223,6 +225,7 @@ def parse_scale(config: Config, bench_device: str) -> Scale:
         checkpoints=Path(str(config["checkpoints"])),
         device=bench_device,
         protocol=table_protocol(scale["protocol"], blocks["report"]),
+        prompts=scale["prompts"],
         **blocks,
     )
 

@@ -7,16 +7,17 @@ from dataclasses import replace
 import pytest
 
 from experiments.benchmarks.probing import benchmark_probing, render_probing
-from experiments.importance_probe.small_networks import small_network
+from experiments.importance_probe.cases import networks_of
+from experiments.scale import Scale
 from skiptune.importance import RELEASED, TEXT
 from skiptune.samplers import make_sampler
 
 SAMPLER = make_sampler("ddim", steps=2, offset=1, end="first")
 
 
-def test_both_ways_decide_alike_and_the_report_counts() -> None:
+def test_both_ways_decide_alike_and_the_report_counts(scales: dict[str, Scale]) -> None:
     pytest.importorskip("diffusers", reason="diffusers is not installed")
-    denoiser = small_network(0)
+    denoiser = networks_of(scales["desk"], "sd_untrained").case(0).denoiser
     readings = {
         "released": replace(RELEASED, runs=2, iterations=3),
         "text": replace(TEXT, runs=2, iterations=2, candidates=2),

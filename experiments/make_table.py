@@ -10,6 +10,7 @@ from pathlib import Path
 
 from experiments.bench import Bench
 from experiments.drawings.made import Made, Search
+from experiments.importance_probe.cases import CaseMeans
 from experiments.importance_probe.prompt_means import PromptMeans
 from experiments.learned import learned_coefficients
 from experiments.measurement import UNBIASED, Measurement, Result
@@ -17,7 +18,7 @@ from experiments.registry import drawing, kind_of, measurement
 from experiments.samples import SampleMeasurement
 from experiments.scale import Scale, role_descriptions
 from experiments.tables.config import RowConfig, TableConfig
-from experiments.tables.results import PROMPTS, Provenance, RowResult, TableResult, floor_row
+from experiments.tables.results import Provenance, RowResult, TableResult, floor_row
 from experiments.tables.rules import Evidence, check_rules, judge
 from experiments.tables.write import table_folder, write_table
 from skiptune.errors import SkiptuneError
@@ -59,14 +60,14 @@ def make_table(config: TableConfig, scale: Scale, bench: Bench, results: Path) -
     selected = {id: found.selected for id, found in searches.items()}
     sampled = {id: m for id, m in measurements.items() if isinstance(m, SampleMeasurement)}
     acted = {id: condition.settings.intervention for id, condition in sampled.items()}
-    prompts = any(isinstance(m, PromptMeans) for m in measurements.values())
+    units = [m.unit for m in measurements.values() if isinstance(m, PromptMeans | CaseMeans)]
     evidence = Evidence(
         config,
         scale.name,
         {id: r.blocks for id, r in measured.items()},
         selected,
         acted,
-        PROMPTS if prompts else "seed blocks",
+        units[0] if units else "seed blocks",
     )
     searched = [result for found in searches.values() for result in found.results]
     behind = [
@@ -169,8 +170,8 @@ def row_result(
     more = {"model": role.description["model"], "features": features}
     if found is not None:
         more |= {"search": "best at an edge of the grid" if found.at_edge else "best inside the grid"}
-    if isinstance(condition, PromptMeans):
-        more |= {"unit": PROMPTS}
+    if isinstance(condition, PromptMeans | CaseMeans):
+        more |= {"unit": condition.unit}
         if role.scorer is not None:
             more |= {"scorer": role.scorer["name"]}
     protocol = UNBIASED

@@ -16,6 +16,7 @@ from experiments.drawings.interpolation import draw_interpolation
 from experiments.drawings.lines import draw_lines
 from experiments.drawings.made import Made
 from experiments.drawings.plane import draw_plane
+from experiments.drawings.planted import draw_planted
 from experiments.drawings.prompt_grid import draw_prompt_grid
 from experiments.drawings.rho_curves import draw_rho_curves
 from experiments.drawings.sample_pair import draw_sample_pair
@@ -23,9 +24,10 @@ from experiments.drawings.sample_table import draw_sample_table
 from experiments.drawings.skip_coefficients import draw_skip_coefficients
 from experiments.drawings.time_schedules import draw_time_schedules
 from experiments.drawings.wavelet_images import draw_wavelet_images
-from experiments.importance_probe import costs
+from experiments.importance_probe import costs, planted
 from experiments.importance_probe.importance import importance
 from experiments.importance_probe.noise_error import noise_error
+from experiments.importance_probe.planted import planted_importance
 from experiments.importance_probe.prompt_scores import prompt_scores
 from experiments.learned import with_coefficients
 from experiments.measurement import Measurement, SeedBlocks
@@ -137,6 +139,14 @@ KINDS: dict[str, Kind] = {
     "noise_error": Kind(
         noise_error, costs.of_noise_error, features=False, images=costs.images_of_prompts, prompts=True
     ),
+    "planted_importance": Kind(
+        planted_importance,
+        planted.evaluations,
+        features=False,
+        images=planted.images,
+        prompts=True,
+        scorer=True,
+    ),
     "training_records": Kind(training_records.training_records, training_records.evaluations, features=False),
 }
 
@@ -147,6 +157,7 @@ DRAWINGS: dict[str, Drawing] = {
     "interpolation": draw_interpolation,
     "lines": draw_lines,
     "differences": draw_differences,
+    "planted": draw_planted,
     "importance_map": draw_importance_map,
     "plane": draw_plane,
     "prompt_grid": draw_prompt_grid,

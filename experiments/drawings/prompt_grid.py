@@ -42,7 +42,9 @@ def draw_prompt_grid(path: Path, figure: FigureConfig, made: Made) -> str | None
             stored = joined(condition.settings, condition.blocks, made.bench.store)
             images = stored["images"][split :: len(SPLITS)][:count]
             if len(images) < count:
-                raise SkiptuneError(f"figure {figure.name}: {len(images)} images of '{id}' are kept, not {count}")
+                raise SkiptuneError(
+                    f"figure {figure.name}: {len(images)} images of '{id}' are kept, not {count}"
+                )
             scores = stored["score"][split :: len(SPLITS)][:count].tolist()
             cells = [Cell(images[k : k + 1], f"{scores[k]:.3f}") for k in range(count)]
             lines.append(Line(made.config.row(id).label, cells, apart=g > 0 and i == 0))

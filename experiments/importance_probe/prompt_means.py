@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -25,6 +25,8 @@ class PromptMeans:
     A metric is ``<quantity>``, the mean of a prompt's images in both splits, or ``<category>_<split>``, the
     ``quantity`` named here of the images of one split and category (``avg``: of all).
     """
+
+    unit: ClassVar[str] = "prompts"  # what there is one value of
 
     settings: AnyRun
     prompts: PromptList

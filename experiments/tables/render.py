@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.tables.config import PAPERS, ColumnConfig, RowConfig, TableConfig
-from experiments.tables.results import FLOOR, PROMPTS, ClaimResult, RowResult, TableResult
+from experiments.tables.results import FLOOR, ClaimResult, RowResult, TableResult
 from experiments.values import Value
 from skiptune.evaluation.metrics import get_metric
 from skiptune.evaluation.protocols import get_protocol, resize_rule
@@ -217,7 +217,7 @@ def _notes(result: TableResult, config: TableConfig) -> list[str]:
     groups = _names(
         {(v.n, v.images): None}
         for row in result.rows
-        if row not in result.floors and row.settings.get("unit") != PROMPTS
+        if row not in result.floors and "unit" not in row.settings
         for v in row.values.values()
         if v.n == 1 or v.low is not None  # what a protocol makes without an interval is said below
     )
@@ -228,11 +228,11 @@ def _notes(result: TableResult, config: TableConfig) -> list[str]:
             )
         else:
             notes.append(f"values are from one block of {images:,} images, without an interval")
-    of_prompts = [row for row in result.rows if row.settings.get("unit") == PROMPTS]
-    counts = sorted({value.n for row in of_prompts for value in row.values.values()})
-    if counts:
+    for unit in _names({row.settings["unit"]: None} for row in result.rows if "unit" in row.settings):
+        of_unit = [row for row in result.rows if row.settings.get("unit") == unit]
+        counts = sorted({value.n for row in of_unit for value in row.values.values()})
         counted = " or ".join(str(count) for count in counts)
-        notes.append(f"values are means over {counted} prompts, [ ] are 95% t intervals over prompts")
+        notes.append(f"values are means over {counted} {unit}, [ ] are 95% t intervals over {unit}")
     return [*notes, *_suspects(result, config), *_protocols(result)]
 
 

@@ -13,7 +13,6 @@ from experiments.values import Value
 from skiptune.errors import SkiptuneError
 
 FLOOR, FLOOR_ARM = "real vs real (floor)", "floor"
-PROMPTS = "prompts"  # the setting `unit` of a row whose values are means over prompts
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from experiments.importance_probe.prompt_means import PromptMeans
 from experiments.importance_probe.prompt_scores import prompts_per_category, ranking_run
-from experiments.importance_probe.prompts import PromptList, prompt_list
+from experiments.importance_probe.prompts import PromptList, one_prompt, prompt_list
 from experiments.importance_probe.rank_facts import RankFacts
 from experiments.importance_probe.ranking_run import PROBE, RANKINGS
 from experiments.measurement import SeedBlocks
@@ -83,5 +83,4 @@ def listed(spec: Section, scale: Scale) -> tuple[PromptList, bool]:
     probes = spec.take("probes", int)
     if probes < 2:
         raise SkiptuneError(f"{spec.where}.probes is {probes}, independent probes are at least 2")
-    base = prompt_list(scale, 1)
-    return replace(base, texts=(text,) * probes, shared=True), True
+    return one_prompt(scale, text, probes), True

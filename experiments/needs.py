@@ -14,10 +14,12 @@ from experiments.registry import kind_of
 from experiments.scale import Scale, named, suffixed
 from experiments.tables.config import TableConfig
 from skiptune.checkpoints.fetching.official import OfficialFile, bytes_text
+from skiptune.evaluation.perceptual import BACKBONES
 
 # An assumption about one data-centre GPU in half precision, stated wherever it is used.
 SUSTAINED_TFLOPS = 60.0
 TABLES = {"skip_tuning": range(1, 16), "s2dm": range(1, 6), "importance_probe": range(1, 7)}  # of the papers
+LPIPS = BACKBONES["alex"]
 # Modules beyond those of every installation, by the kind of a model or of features.
 PACKAGES = {
     "inception": ("torch_fidelity",),
@@ -104,6 +106,9 @@ def needs_of(config: TableConfig, scale: Scale) -> Needs:
         if kind.scorer and role.scorer is not None:
             read.append(role.scorer)
         files |= _files(read)
+        if row.measure.get("distance", {}).get(scale.name) == "lpips":
+            files[LPIPS.file] = Need(f"get it with: python scripts/download.py {LPIPS.entry}")
+            packages.add("lpips")
         if kind.prompts:
             source = Source.of(scale)
             files |= {name: Need(source.url) for name in source.files.values()}

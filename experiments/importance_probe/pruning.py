@@ -20,6 +20,7 @@ from skiptune.checkpoints.models import resolve_model
 from skiptune.errors import SkiptuneError
 from skiptune.evaluation.frechet import frechet_distance
 from skiptune.evaluation.metrics import METRIC_NUMERICS
+from skiptune.evaluation.perceptual import load_lpips
 from skiptune.evaluation.statistics import fit_gaussian
 from skiptune.runtime.seed_chunks import CHUNK
 from skiptune.runtime.store import RunStore
@@ -31,7 +32,7 @@ BLOCK = 50  # images of which a block has FID and mean distance
 @dataclass(frozen=True)
 class Closeness:
     """Of blocks of ``BLOCK`` images: FID to the whole network's images of equal noise, and the mean distance
-    of the features, pair by pair."""
+    of the images, pair by pair."""
 
     settings: PruningRun
     metrics: tuple[str, ...]
@@ -71,11 +72,11 @@ def pruning(
     blocks: SeedBlocks,
     metrics: tuple[str, ...],
 ) -> Closeness:
-    """``measure: {kind: pruning, prompt: {scale: text}, images: {scale: n}, strategy, tuning}``.
+    """``measure: {kind: pruning, prompt: {scale: text}, images, distance, strategy, tuning}``.
 
     ``strategy`` is ``{blocks: [numbers for every step]}`` or ``{ranking, skip, choice}``; ``tuning``, by
     scale ``{updates, batch, learning_rate}``, fine-tunes the student's transformers first. Noise is that of
-    seed 42 on, as in the released program.
+    seed 42 on, as in the released program. ``distance``, by scale ``features`` or ``lpips``.
     """
     spec = measure_section(row)
     text = Section(spec.take("prompt", Mapping), f"{spec.where}.prompt").take(scale.name, str)
@@ -83,6 +84,8 @@ def pruning(
     role = scale.role(row.role)
     if role.guidance != 1:
         raise SkiptuneError(f"{spec.where}: pruning is measured without guidance; choose a Turbo role")
+    distances = Section(spec.take("distance", Mapping), f"{spec.where}.distance")
+    lpips = distances.choice(scale.name, ("features", "lpips")) == "lpips"
     strategy = strategy_of(
         Section(spec.take("strategy", Mapping), f"{spec.where}.strategy"), scale, row, text
     )
@@ -105,6 +108,7 @@ def pruning(
         micro_batch=scale.micro_batch,
         device=scale.device,
         student=student,
+        lpips=(scale.checkpoints, load_lpips(folder=scale.checkpoints).digest) if lpips else None,
     )
     return Closeness(run, metrics)
 

@@ -6,6 +6,7 @@ import contextlib
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from skiptune.data.images import to_uint8
 from skiptune.denoisers import Denoiser
 from skiptune.errors import SkiptuneError
 from skiptune.evaluation.extractors import ExtractorRef
+from skiptune.evaluation.perceptual import load_lpips
 from skiptune.importance import ranked_strategies
 from skiptune.interventions.blocks import AttentionPruning, find_transformer_blocks, skipping
 from skiptune.runtime.provenance import torch_release
@@ -133,11 +135,13 @@ class StudentRun:
 @dataclass(frozen=True)
 class PruningRun:
     """Stored for every image: ``features``, ``nfe``; of a pruned network also ``distance`` of the features to
-    those of the whole network's image of equal noise.
+    those of the whole network's image of equal noise, or LPIPS of the images.
 
     Attributes:
         images: how many; number n has the noise of seed ``first_seed + n``.
         student: fine-tuned transformers in place of the network's own.
+        lpips: folder with LPIPS's weights and their digest, to measure the distance of the images themselves;
+            else it is that of their features.
     """
 
     model: ModelRef
@@ -150,8 +154,10 @@ class PruningRun:
     micro_batch: int
     device: str
     student: StudentRun | None = None
+    lpips: tuple[Path, str] | None = None
 
     def resolved(self) -> dict[str, Any]:
+        lpips = {} if self.lpips is None else {"lpips": self.lpips[1]}
         student = {} if self.student is None else {"student": self.student.resolved()}
         return {
             "kind": "pruned images",
@@ -168,12 +174,13 @@ class PruningRun:
             "micro_batch": self.micro_batch,
             "device": self.device,
             **student,
+            **lpips,
         }
 
     @property
     def whole(self) -> PruningRun:
         """The same without pruning."""
-        return replace(self, strategy=Strategy(), student=None)
+        return replace(self, strategy=Strategy(), student=None, lpips=None)
 
     @property
     def inputs(self) -> Mapping[str, AnyRun]:
@@ -197,14 +204,18 @@ class PruningRun:
             tuned = Student(inputs["student"], "", self.model.sha256, blocks)
             with tuned.attached_to(made.denoiser):
                 chunk = self.sampled(made, numbers, blocks)
-        if "whole" in inputs:
+        images = chunk.pop("images")
+        if self.lpips is not None:  # of the whole network no more than a few images are stored
+            other = self.sampled(made, numbers, WHOLE)["images"]
+            chunk["distance"] = load_lpips(folder=self.lpips[0], device=self.device)(images, other).double()
+        elif "whole" in inputs:
             chunk["distance"] = (chunk["features"] - inputs["whole"]["features"]).norm(dim=1).double()
-        return chunk
+        return {**chunk, "images": images[:IMAGES_KEPT].contiguous()}
 
     def sampled(
         self, made: PromptedModel, numbers: range, blocks: Sequence[Sequence[int]]
     ) -> dict[str, Tensor]:
-        """Features of the images of these numbers with blocks skipped at every step."""
+        """Images of these numbers with blocks skipped at every step, with their features."""
         features, images, calls = [], [], []
         for start in range(0, len(numbers), self.micro_batch):
             batch = numbers[start : start + self.micro_batch]
@@ -219,8 +230,11 @@ class PruningRun:
             images.append(to_uint8(decoded, self.model.rounding))
             features.append(cached_extractor(self.features, self.device)(images[-1])["features"])
             calls.append(torch.full((len(batch),), float(denoiser.nfe)))
-        kept = torch.cat(images)[:IMAGES_KEPT].cpu().contiguous()
-        return {"features": torch.cat(features), "nfe": torch.cat(calls), "images": kept}
+        return {
+            "features": torch.cat(features),
+            "nfe": torch.cat(calls),
+            "images": torch.cat(images).cpu(),
+        }
 
 
 def pruned(

@@ -141,6 +141,7 @@ def test_error_of_the_noise_prediction(values: Callable[..., Any]) -> None:
 
 def test_pruning_a_dead_block_changes_nothing(values: Callable[..., Any]) -> None:
     measure = {"kind": "pruning", "prompt": {"desk": "a red letter K"}, "images": {"desk": 100}}
+    measure["distance"] = {"desk": "features"}
     dead = values({**measure, "strategy": {"blocks": [[0], [0]]}}, None, "fid", "distance")
     assert dead["distance"] == [0, 0] and dead["fid"] == pytest.approx([0, 0], abs=1e-3)
     # The first of the ranked strategies skips the least important block at both steps: the dead one.
@@ -151,5 +152,7 @@ def test_pruning_a_dead_block_changes_nothing(values: Callable[..., Any]) -> Non
     tuning = {"desk": {"updates": 12, "batch": 4, "learning_rate": 3e-3}}
     tuned = values({**measure, "strategy": {"blocks": [[3], [3]]}, "tuning": tuning}, None, "distance")
     assert sum(tuned["distance"]) < sum(alive["distance"])
+    with pytest.raises(SkiptuneError, match=r"LPIPS .*missing"):
+        values({**measure, "strategy": ranked, "distance": {"desk": "lpips"}}, None, "distance")
     with pytest.raises(SkiptuneError, match="there is no ranked strategy 4: there are 4"):
         values({**measure, "strategy": {**ranked, "choice": 4}}, None, "distance")

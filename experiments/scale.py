@@ -28,7 +28,8 @@ class Role:
     `loss_features` are the networks whose features denoising losses are taken in; `coefficients` the files
     of learned skip coefficients by variant, without their ending. `suffixes`, one per training seed, end the
     names of models that differ in nothing but that seed: each makes one of the report blocks. `scorer` of
-    text-to-image roles is the configuration of a `ScorerRef`, `guidance` the scale (1: none) of `Prompted`.
+    text-to-image roles is the configuration of a `ScorerRef`, `guidance` the scale (1: none) of `Prompted`,
+    `micro_batch` the images that go through the network together where the scale's are too many.
     """
 
     model: Config
@@ -41,6 +42,7 @@ class Role:
     suffixes: tuple[str, ...] = ("",)
     scorer: Config | None = None
     guidance: float = 1.0
+    micro_batch: int | None = None
 
     @property
     def description(self) -> dict[str, str]:
@@ -75,6 +77,10 @@ class Scale:
     def role(self, name: str) -> Role:
         """The role of that name. Raises SkiptuneError, listing the known ones, if the scale has none."""
         return named(name, self.roles, f"role at scale {self.name}")
+
+    def batch_of(self, role_name: str) -> int:
+        """Images that go through the network of a role together."""
+        return self.role(role_name).micro_batch or self.micro_batch
 
     def sampler(self, settings: Config) -> dict[str, Any]:
         """Sampler settings of a row over the defaults of ``configs/sampler``."""

@@ -112,7 +112,7 @@ def noise_error(
         prompts=prompts,
         sampler=scale.sampler(row.sampler),
         intervention=dict(intervention),
-        micro_batch=scale.micro_batch,
+        micro_batch=scale.batch_of(row.role),
         device=scale.device,
         source=source,
     )

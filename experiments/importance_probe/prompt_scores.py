@@ -49,7 +49,7 @@ def prompt_scores(
         intervention=dict(intervention),
         scorer=scale.scorer(row.role),
         features=scale.extractor(row.role),
-        micro_batch=scale.micro_batch,
+        micro_batch=scale.batch_of(row.role),
         device=scale.device,
         source=source,
     )
@@ -85,6 +85,7 @@ def ranking_run(scale: Scale, row: RowConfig, prompts: PromptList, ranking: str,
         guidance=role.guidance,
         sampler=scale.sampler(row.sampler),
         ranking=ranking,
+        micro_batch=scale.batch_of(row.role),
         device=scale.device,
         **more,
     )

@@ -105,7 +105,7 @@ def pruning(
         features=scale.extractor(row.role),
         images=count,
         first_seed=one_prompt(scale, text).seeds[0],
-        micro_batch=scale.micro_batch,
+        micro_batch=scale.batch_of(row.role),
         device=scale.device,
         student=student,
         lpips=(scale.checkpoints, load_lpips(folder=scale.checkpoints).digest) if lpips else None,

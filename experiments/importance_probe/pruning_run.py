@@ -114,8 +114,10 @@ class StudentRun:
     def build(self, seeds: range, inputs: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
         teacher, tuning = cached_model(self.model, self.device), self.tuning
         rows = prompted_model(self.model, self.device, [self.prompt], guidance=1.0).inputs
+        # In float32: steps of training would be lost in half precision.
+        student = copy.deepcopy(teacher).float()
         objective = PrunedStudent(
-            copy.deepcopy(teacher), teacher, rows, self.strategy.blocks_of(inputs), self.sampler,
+            student, teacher, rows, self.strategy.blocks_of(inputs), self.sampler,
             tuning.latents, tuning.first_seed,
         ).to(self.device)  # fmt: skip
         generator = torch.Generator().manual_seed(tuning.first_seed)

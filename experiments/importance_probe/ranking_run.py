@@ -31,7 +31,6 @@ from skiptune.samplers import Sampler, initial_noise, make_sampler
 
 PROBE, ABLATION = "probe", "ablation"
 RANKINGS = (PROBE, ABLATION)
-STUDENTS = 64  # that go through the network together
 
 
 @dataclass(frozen=True)
@@ -54,6 +53,7 @@ class RankingRun:
     guidance: float
     sampler: Mapping[str, Any]
     ranking: str
+    micro_batch: int
     device: str
     split: int = 0
     probe: ProbeSettings = RELEASED
@@ -76,6 +76,7 @@ class RankingRun:
             "ranking": self.ranking,
             "split": self.split,
             "chunk": CHUNK,
+            "micro_batch": self.micro_batch,
             "device": self.device,
             **(probe if self.ranking == PROBE else {}),
         }
@@ -107,12 +108,12 @@ class RankingRun:
     ) -> tuple[Importance, int]:
         """Of the blocks for one prompt, and the students that the network was asked about."""
         if self.ranking == ABLATION:
-            teacher = Teacher(denoiser, sampler, noise, batch=STUDENTS)
+            teacher = Teacher(denoiser, sampler, noise, batch=self.micro_batch)
             return Importance.of_errors(ablation_errors(teacher)), teacher.evaluations
         done: list[StepDone] = []
         seed = self.probe.seed + (prompt if self.own_draws else 0)
         settings = replace(self.probe, seed=seed)
-        state = run_probe(denoiser, sampler, noise, settings, batch=STUDENTS, on_step=done.append)
+        state = run_probe(denoiser, sampler, noise, settings, batch=self.micro_batch, on_step=done.append)
         return Importance.of_thresholds(state.current, settings), sum(step.evaluated for step in done)
 
 

@@ -21,7 +21,8 @@ TABLES    = $(patsubst configs/table/%.yaml,%,$(wildcard configs/table/$(PAPER)/
 COMMA    := ,
 SPACE    := $(subst ,, )
 # Those of the desk, teachers, autoencoders and feature networks before what is made from them.
-DESK      = $(filter-out %_imagenet64 edm_imagenet64_% %_cifar10 %_celeba,$(patsubst configs/training/%.yaml,%,$(wildcard configs/training/*.yaml)))
+# A pruned student is trained for a strategy, which is named when it is wanted.
+DESK      = $(filter-out %_imagenet64 edm_imagenet64_% %_cifar10 %_celeba pruned_student_%,$(patsubst configs/training/%.yaml,%,$(wildcard configs/training/*.yaml)))
 FIRST     = edm_glyphs autoencoder_glyphs glyphs_features
 TRAININGS = $(FIRST) $(filter-out $(FIRST) ddim1_%,$(DESK))
 # Trained from two more seeds, for intervals that hold the spread of trainings. DDIM-2 exports DDIM-1 on its way.
@@ -58,6 +59,12 @@ reproduce-s2dm-supplement-%: $(STAMP) FORCE ## Supplement N (a name) to S2-DMs, 
 
 reproduce-ip-table-%: $(STAMP) FORCE ## Table N of Importance Probe
 	@$(call TABLE,importance_probe/$*)
+
+reproduce-ip-supplement-%: $(STAMP) FORCE ## Supplement N (a name) to Importance Probe, beyond the paper
+	@$(call TABLE,importance_probe/supplement_$*)
+
+reproduce-ip-figure-%: $(STAMP) FORCE ## Figure N of Importance Probe
+	@$(call TABLE,importance_probe/figure_$*)
 
 # Without GPUS all tables in one process, which starts its workers once. Ranks stop with the first that fails, hence the loop.
 reproduce-all: $(STAMP) ## Every table and figure (of PAPER=skip_tuning, ...); one that fails does not stop the others

@@ -14,10 +14,13 @@ from experiments.samples import FLOOR_METRICS, SampleMeasurement
 from skiptune.runtime.distributed import barrier, share, world
 from skiptune.runtime.progress import Progress
 from skiptune.runtime.provenance import provenance
-from skiptune.runtime.seed_chunks import CHUNK, SeedChunk, chunk_numbers, open_run
+from skiptune.runtime.seed_chunks import CHUNK, AnyRun, BuiltRun, SeedChunk, chunk_numbers, open_run
 from skiptune.runtime.shared_chunks import joined
 from skiptune.runtime.store import RunStore
 from skiptune.runtime.workers import Workers, one_thread
+
+Wanted = tuple[AnyRun, range]
+"""A run and the seeds whose chunks are wanted."""
 
 
 @dataclass(frozen=True)
@@ -52,12 +55,25 @@ class Bench:
         return [Result.read(record.id, record.record()) for record in records]
 
     def compute(self, measurements: Sequence[Measurement]) -> dict[str, Spent]:
-        """Compute the missing chunks of all measurements; returns what each run took."""
+        """Compute the missing chunks of all measurements and of what they are built from, first these.
+
+        Returns what each run took.
+        """
+        rounds: list[list[Wanted]] = [[(m.settings, m.blocks.seeds) for m in measurements]]
+        while inputs := inputs_of(rounds[0]):
+            rounds.insert(0, inputs)
+        spent: dict[str, Spent] = {}
+        for wanted in rounds:
+            spent |= self.compute_runs(wanted)
+        return spent
+
+    def compute_runs(self, wanted: Sequence[Wanted]) -> dict[str, Spent]:
+        """Compute the missing chunks of runs whose inputs are there; returns what each run took."""
         tasks: dict[tuple[str, int], SeedChunk] = {}
-        for measurement in measurements:
-            run = open_run(measurement.settings, self.store)
-            for number in chunk_numbers(measurement.blocks.seeds):
-                tasks[run.id, number] = SeedChunk(run, measurement.settings, number)
+        for settings, seeds in wanted:
+            run = open_run(settings, self.store)
+            for number in chunk_numbers(seeds):
+                tasks[run.id, number] = SeedChunk(run, settings, number)
         # Every process divides the same list, which others' writing does not change.
         mine = share(joined(list(tasks.values())), world())
         missing = [rest for task in mine if (rest := task.missing()) is not None]
@@ -111,3 +127,12 @@ class Bench:
                 run.write_record(measure_floor(self.store, real, measurement.blocks.size, metrics))
         barrier()
         return Result.read(run.id, run.record())
+
+
+def inputs_of(wanted: Sequence[Wanted]) -> list[Wanted]:
+    """What these are built from directly, each once."""
+    found: list[Wanted] = []
+    for settings, seeds in wanted:
+        if isinstance(settings, BuiltRun):
+            found += [(run, seeds) for run in settings.inputs.values() if (run, seeds) not in found]
+    return found

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from experiments.bench import Bench
 from experiments.drawings.made import Made, Search
+from experiments.importance_probe.cases import CaseMeans
+from experiments.importance_probe.prompt_means import PromptMeans
 from experiments.learned import learned_coefficients
 from experiments.measurement import UNBIASED, Measurement, Result
 from experiments.registry import drawing, kind_of, measurement
@@ -58,7 +60,15 @@ def make_table(config: TableConfig, scale: Scale, bench: Bench, results: Path) -
     selected = {id: found.selected for id, found in searches.items()}
     sampled = {id: m for id, m in measurements.items() if isinstance(m, SampleMeasurement)}
     acted = {id: condition.settings.intervention for id, condition in sampled.items()}
-    evidence = Evidence(config, scale.name, {id: r.blocks for id, r in measured.items()}, selected, acted)
+    units = [m.unit for m in measurements.values() if isinstance(m, PromptMeans | CaseMeans)]
+    evidence = Evidence(
+        config,
+        scale.name,
+        {id: r.blocks for id, r in measured.items()},
+        selected,
+        acted,
+        units[0] if units else "seed blocks",
+    )
     searched = [result for found in searches.values() for result in found.results]
     behind = [
         *(part for row in measured.values() for part in row.parts),
@@ -160,6 +170,10 @@ def row_result(
     more = {"model": role.description["model"], "features": features}
     if found is not None:
         more |= {"search": "best at an edge of the grid" if found.at_edge else "best inside the grid"}
+    if isinstance(condition, PromptMeans | CaseMeans):
+        more |= {"unit": condition.unit}
+        if role.scorer is not None:
+            more |= {"scorer": role.scorer["name"]}
     protocol = UNBIASED
     if isinstance(condition, SampleMeasurement):
         protocol = scale.protocol

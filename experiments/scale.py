@@ -28,7 +28,8 @@ class Role:
     `loss_features` are the networks whose features denoising losses are taken in; `coefficients` the files
     of learned skip coefficients by variant, without their ending. `suffixes`, one per training seed, end the
     names of models that differ in nothing but that seed: each makes one of the report blocks. `scorer` of
-    text-to-image roles is the configuration of a `ScorerRef`, `guidance` the scale (1: none) of `Prompted`.
+    text-to-image roles is the configuration of a `ScorerRef`, `guidance` the scale (1: none) of `Prompted`,
+    `micro_batch` the images that go through the network together where the scale's are too many.
     """
 
     model: Config
@@ -41,6 +42,7 @@ class Role:
     suffixes: tuple[str, ...] = ("",)
     scorer: Config | None = None
     guidance: float = 1.0
+    micro_batch: int | None = None
 
     @property
     def description(self) -> dict[str, str]:
@@ -56,6 +58,7 @@ class Scale:
     Attributes:
         samplers, extractors: the configurations of ``configs/sampler`` and ``configs/features`` by name.
         protocol: how the seed blocks of samples become the reported number.
+        prompts: which ones text-to-image roles get, see `experiments/importance_probe/prompts.py`.
     """
 
     name: str
@@ -69,10 +72,15 @@ class Scale:
     checkpoints: Path
     device: str
     protocol: Protocol
+    prompts: Config = field(default_factory=dict)
 
     def role(self, name: str) -> Role:
         """The role of that name. Raises SkiptuneError, listing the known ones, if the scale has none."""
         return named(name, self.roles, f"role at scale {self.name}")
+
+    def batch_of(self, role_name: str) -> int:
+        """Images that go through the network of a role together."""
+        return self.role(role_name).micro_batch or self.micro_batch
 
     def sampler(self, settings: Config) -> dict[str, Any]:
         """Sampler settings of a row over the defaults of ``configs/sampler``."""
@@ -223,6 +231,7 @@ def parse_scale(config: Config, bench_device: str) -> Scale:
         checkpoints=Path(str(config["checkpoints"])),
         device=bench_device,
         protocol=table_protocol(scale["protocol"], blocks["report"]),
+        prompts=scale["prompts"],
         **blocks,
     )
 

@@ -1,6 +1,6 @@
 """Benchmarks: ``python scripts/benchmark.py SUBJECT [SETTING=VALUE ...]``.
 
-Subjects are ``sampling``, ``training``, ``sharing``, ``loading``, ``metrics`` and ``tuning``.
+Subjects are ``sampling``, ``training``, ``sharing``, ``loading``, ``metrics``, ``tuning`` and ``probing``.
 
 Settings of ``sampling``: ``edm_repo=DIR device=auto images=500 repeats=5 full_size=true results=results``;
 ``edm_repo`` is your own checkout of NVlabs/edm. Settings of ``training`` (a step with the skip-step loss
@@ -12,7 +12,8 @@ loading official files, about 6 GB of temporary disk): ``systems=all results=res
 dimension=2048 images=10000 few=1000 pictures=64 repeats=3 sizes=1000,2000,... results=results``; parts
 measured before are kept. Settings of ``tuning`` (the search for rho against the exhaustive grid; 6 minutes
 on 2 idle cores): ``select=FIRST,FIRST,... optimisers=10 outputs=outputs results=results``; runs are kept in
-the store.
+the store. Settings of ``probing`` (the Importance Probe in batches against one candidate at a time, and the
+time that skipping blocks saves): ``images=64 repeats=5 results=results``.
 Results go to ``results/benchmarks/``.
 """
 
@@ -37,6 +38,7 @@ from experiments.benchmarks.loading import SYSTEMS, benchmark_loading, render_lo
 from experiments.benchmarks.metric_cost import CURVE_SIZES, plot_growth
 from experiments.benchmarks.metric_report import PARTS, growth_curves, measure_part, render_metrics
 from experiments.benchmarks.metrics import Setup
+from experiments.benchmarks.probing import benchmark_probing, render_probing
 from experiments.benchmarks.sampling import SAMPLERS, benchmark_sampling, render_sampling
 from experiments.benchmarks.sharing import benchmark_sharing, render_sharing, searches
 from experiments.benchmarks.training import benchmark_training, render_training
@@ -46,9 +48,12 @@ from scripts.common import CONFIGS, USER_ERROR, complain, make_bench, plain
 from scripts.tune import parse_task
 from skiptune.checkpoints.desk import load_desk_denoiser
 from skiptune.checkpoints.models import resolve_model
+from skiptune.denoisers.text_to_image import TextToImage
 from skiptune.errors import SkiptuneError
+from skiptune.importance import RELEASED, TEXT
 from skiptune.runtime.files import write_atomic
 from skiptune.runtime.provenance import device
+from skiptune.samplers import make_sampler
 from skiptune.training.settings import HALF_PRECISIONS
 
 Outcome = tuple[dict[str, Any], Callable[[dict[str, Any]], str], str]
@@ -90,7 +95,9 @@ DEFAULTS = {
         "outputs": "outputs",
         "results": "results",
     },
+    "probing": {"images": "64", "repeats": "5", "results": "results"},
 }
+PROBED, PROMPT = "sd_turbo_glyphs", "a bold red letter K on white"
 
 
 def main(arguments: list[str]) -> None:
@@ -113,6 +120,7 @@ def main(arguments: list[str]) -> None:
             "sharing": sharing,
             "loading": loading,
             "tuning": tuning,
+            "probing": probing,
         }
         write(subjects[subject](settings), folder)
 
@@ -198,6 +206,22 @@ def tuning(settings: dict[str, str]) -> Outcome:
     with make_bench(config()) as bench:
         report = benchmark_tuning(task, tuple(SAMPLERS), firsts, optimisers, bench)
     return report, render_tuning, "tuning_cpu"
+
+
+def probing(settings: dict[str, str]) -> Outcome:
+    """The Importance Probe in both readings on the desk's two-step student, and pruned sampling with it."""
+    denoiser = load_desk_denoiser(PROBED).denoiser
+    if not isinstance(denoiser, TextToImage):
+        raise SkiptuneError(f"{PROBED} takes no prompts; it is to be a text-to-image model")
+    report = benchmark_probing(
+        PROBED,
+        denoiser.prompted([PROMPT]),
+        make_sampler("ddim", steps=2, spacing="trailing", end="first"),
+        {"released code": RELEASED, "text": TEXT},
+        whole_number(settings, "images", 1),
+        whole_number(settings, "repeats", 1),
+    )
+    return report, render_probing, "probing_cpu"
 
 
 def metrics(settings: dict[str, str], folder: Path) -> None:

@@ -115,10 +115,15 @@ def title(config: TableConfig) -> str:
 def _cells(result: TableResult, config: TableConfig) -> tuple[list[str], list[list[str]]]:
     """Heading and rows. A metric becomes up to four cells: ours, the paper's, each over its own baseline."""
     head = ["row"]
-    for column in config.columns:
+    for column in shown(config):
         head += _metric_head(column, result, config) if column.kind == "metric" else [column.title]
     by_label = {row.label: row for row in config.rows}
     return head, [_row_cells(row, by_label.get(row.label), result, config) for row in result.rows]
+
+
+def shown(config: TableConfig) -> list[ColumnConfig]:
+    """The columns of the table's text."""
+    return [column for column in config.columns if column.shown]
 
 
 def _shown(column: ColumnConfig, config: TableConfig) -> tuple[bool, bool]:
@@ -140,7 +145,7 @@ def _row_cells(
     base = None if source is None or source.baseline is None else config.row(source.baseline)
     measured = None if base is None else result.row(base.label)
     cells = [row.label]
-    for column in config.columns:
+    for column in shown(config):
         if column.kind == "nfe":
             cells.append(NONE if not row.nfe else str(row.nfe))
         elif column.kind == "setting":
@@ -155,10 +160,28 @@ def _row_cells(
                 values = (None if v is None else v.value for v in (ours, ours_base))
                 cells.append(_ratio(*values))
             if paper:
-                cells.append(NONE if theirs is None else f"{theirs:.{column.digits}f}")
+                mark = "?" if source is not None and column.key in suspect(source) else ""
+                cells.append(NONE if theirs is None else f"{theirs:.{column.digits}f}{mark}")
             if ratio and paper:
                 cells.append(_ratio(theirs, theirs_base))
     return cells
+
+
+def suspect(row: RowConfig) -> Mapping[str, float]:
+    """The paper's cells of a row that look wrong, with the value that they should have."""
+    found: Mapping[str, float] = row.paper_settings.get("suspect", {})
+    return found
+
+
+def _suspects(result: TableResult, config: TableConfig) -> list[str]:
+    """What the marked cells of the paper should say."""
+    titles = {column.key: (column.title, column.digits) for column in config.columns}
+    found = [
+        f"{row.label}, {titles[key][0]}: {value:.{titles[key][1] + 1}f}"
+        for row in config.rows_at(result.scale)
+        for key, value in suspect(row).items()
+    ]
+    return [f"? printed so, but at odds with its table; probably {'; '.join(found)}"] if found else []
 
 
 def _setting(result: TableResult, config: TableConfig, roles: Roles) -> list[str]:
@@ -194,7 +217,7 @@ def _notes(result: TableResult, config: TableConfig) -> list[str]:
     groups = _names(
         {(v.n, v.images): None}
         for row in result.rows
-        if row not in result.floors
+        if row not in result.floors and "unit" not in row.settings
         for v in row.values.values()
         if v.n == 1 or v.low is not None  # what a protocol makes without an interval is said below
     )
@@ -205,7 +228,12 @@ def _notes(result: TableResult, config: TableConfig) -> list[str]:
             )
         else:
             notes.append(f"values are from one block of {images:,} images, without an interval")
-    return [*notes, *_protocols(result)]
+    for unit in _names({row.settings["unit"]: None} for row in result.rows if "unit" in row.settings):
+        of_unit = [row for row in result.rows if row.settings.get("unit") == unit]
+        counts = sorted({value.n for row in of_unit for value in row.values.values()})
+        counted = " or ".join(str(count) for count in counts)
+        notes.append(f"values are means over {counted} {unit}, [ ] are 95% t intervals over {unit}")
+    return [*notes, *_suspects(result, config), *_protocols(result)]
 
 
 def _protocols(result: TableResult) -> list[str]:

@@ -19,7 +19,6 @@ from skiptune.runtime.shared_chunks import joined
 from skiptune.runtime.store import RunStore
 from skiptune.runtime.workers import Workers, one_thread
 
-
 Wanted = tuple[AnyRun, range]
 """A run and the seeds whose chunks are wanted."""
 

@@ -17,6 +17,7 @@ from experiments.drawings.lines import draw_lines
 from experiments.drawings.made import Made
 from experiments.drawings.plane import draw_plane
 from experiments.drawings.planted import draw_planted
+from experiments.drawings.prompt_grid import draw_prompt_grid
 from experiments.drawings.rho_curves import draw_rho_curves
 from experiments.drawings.sample_pair import draw_sample_pair
 from experiments.drawings.sample_table import draw_sample_table
@@ -159,6 +160,7 @@ DRAWINGS: dict[str, Drawing] = {
     "planted": draw_planted,
     "importance_map": draw_importance_map,
     "plane": draw_plane,
+    "prompt_grid": draw_prompt_grid,
     "wavelet_images": draw_wavelet_images,
     "time_schedules": draw_time_schedules,
     "skip_coefficients": draw_skip_coefficients,

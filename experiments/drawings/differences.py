@@ -41,7 +41,8 @@ def draw_differences(path: Path, figure: FigureConfig, made: Made) -> str | None
         places = [i + (k - (len(metrics) - 1) / 2) * shift for i in range(len(rows))]
         axes.errorbar(
             [v.value for v in values], places, xerr=spread, color=COLOURS[k % len(COLOURS)],
-            marker=MARKERS[k % len(MARKERS)], markersize=4, linestyle="none", capsize=2, elinewidth=1, label=name,
+            marker=MARKERS[k % len(MARKERS)], markersize=4, linestyle="none", capsize=2, elinewidth=1,
+            label=name,
         )  # fmt: skip
     axes.axvline(0, color=GREY, linewidth=1, linestyle=":")
     axes.set_yticks(range(len(rows)), [row.label for row in rows], fontsize=8)

@@ -19,8 +19,8 @@ CELL = 0.34  # inches
 def draw_importance_map(path: Path, figure: FigureConfig, made: Made) -> str | None:
     """One panel for every role, arm and ranking; blocks down, from the first encoder level, steps across.
 
-    The figure's parameters: ``metric``, of which the row of a step has one per block, ``<metric>_<number>``;
-    ``places``: whether it runs to the number of blocks, else to 1; ``caption``. Numbers in the cells are means.
+    The figure's parameters: ``metric``, of which a step's row has one per block, ``<metric>_<number>``;
+    ``places``: whether it runs to the number of blocks, else to 1; ``caption``. In the cells are means.
     """
     spec = Section(figure.parameters, f"figure {figure.name}")
     metric, places = spec.take("metric", str), spec.flag("places", False)
@@ -49,8 +49,11 @@ def draw_importance_map(path: Path, figure: FigureConfig, made: Made) -> str | N
                 x, y, f"{values[y, x]:.1f}" if places else f"{values[y, x]:.2f}".lstrip("0"),
                 ha="center", va="center", fontsize=6.5, color="white" if dark else "black",
             )  # fmt: skip
-        axes.set_yticks(range(blocks), [f"{n}" + " mid" * (n == numbers[blocks // 2]) for n in numbers], fontsize=7)
-        axes.set_xticks(range(values.shape[1]), range(values.shape[1]), fontsize=7)
+        axes.set_yticks(
+            range(blocks), [f"{n}" + " mid" * (n == numbers[blocks // 2]) for n in numbers], fontsize=7
+        )
+        axes.set_xticks(range(values.shape[1]))
+        axes.tick_params(axis="x", labelsize=7)
         axes.set_title(title, fontsize=8)
         axes.set_xlabel("step", fontsize=8)
         if i % columns == 0:

@@ -28,8 +28,9 @@ def draw_lines(path: Path, figure: FigureConfig, made: Made) -> str | None:
 
     The figure's parameters: ``x`` a setting; ``y`` metrics; ``series`` and ``panel`` settings or absent;
     ``arms`` of the rows to take, all if absent; ``over_baseline``: ratios to the row's baseline, or
-    ``minus_baseline``: differences, paired by seed block or prompt, in place of values, for rows that have one;
-    ``level_arm``: rows drawn as dashed lines across their panel; ``log_x``, ``log_y``; ``x_title``; ``caption``.
+    ``minus_baseline``: differences, paired by seed block or prompt, in place of values, for rows that have
+    one; ``level_arm``: rows drawn as dashed lines across their panel; ``log_x``, ``log_y``; ``x_title``;
+    ``caption``.
     """
     spec = Section(figure.parameters, f"figure {figure.name}")
     x, ys = spec.take("x", str), spec.take("y", Sequence)

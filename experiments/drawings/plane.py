@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -18,8 +19,8 @@ def draw_plane(path: Path, figure: FigureConfig, made: Made) -> str | None:
     """One panel per value of the setting ``panel``, one colour and shape per arm.
 
     The figure's parameters: ``x`` and ``y``, metrics; ``panel``, a setting or absent; ``y_minus_baseline``:
-    whether y is the paired difference to the row's baseline; ``connect``: whether the rows of an arm are joined
-    in their order; ``caption``.
+    whether y is the paired difference to the row's baseline; ``connect``: whether the rows of an arm are
+    joined in their order; ``caption``.
     """
     spec = Section(figure.parameters, f"figure {figure.name}")
     x, y, panel = spec.take("x", str), spec.take("y", str), spec.optional("panel", str, None)
@@ -62,11 +63,14 @@ def draw_plane(path: Path, figure: FigureConfig, made: Made) -> str | None:
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(labelsize=8)
-    handles = {}
+    handles: dict[str, Any] = {}
     for axes in drawing.axes:
-        handles |= dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
     drawing.tight_layout(rect=(0, foot / drawing.get_figheight(), 1, 1))
-    drawing.legend(handles.values(), handles.keys(), loc="lower center", ncols=across, frameon=False, fontsize=8)
+    drawing.legend(
+        list(handles.values()), list(handles), loc="lower center", ncols=across, frameon=False, fontsize=8
+    )
     save(drawing, path)
     return str(caption)
 

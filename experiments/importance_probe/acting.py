@@ -32,7 +32,8 @@ def named_acting(settings: Mapping[str, Any]) -> dict[str, Any]:
     - ``{name: importance, low, high, scores, also}``: Eq. 7 with the scores as they are (``normal``),
       ``inverted`` (Eq. 8) or ``mirrored``, together with the interventions of the list ``also``;
     - ``{name: found_weights}``: those that an ``EquationRun`` has found;
-    - ``{name: prune_least, skip}``: the transformers of that many least important blocks are skipped at every step.
+    - ``{name: prune_least, skip}``: the transformers of that many least important blocks are skipped at
+      every step.
 
     Raises:
         SkiptuneError: an unknown intervention, setting or value.

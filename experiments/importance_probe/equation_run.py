@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
 from experiments.importance_probe.known_noise import clean_images
@@ -26,8 +25,8 @@ FIRST_NOISE = 900_000_000  # seeds of the noises that weights are found with, no
 
 @dataclass(frozen=True)
 class EquationRun:
-    """Stored for every image: ``weights`` ``[N, S, m]``, found with ``IMAGES`` clean images of the chunk's first
-    prompts, each with ``NOISES`` noises, at the levels of the sampler; the same for all.
+    """Stored for every image: ``weights`` ``[N, S, m]``, found with ``IMAGES`` clean images of the chunk's
+    first prompts, each with ``NOISES`` noises, at the levels of the sampler; the same for all.
 
     Attributes:
         equation: ``eq4``, the minimum of Eq. 4, or ``fitted``, of the error to first order.

@@ -26,8 +26,8 @@ ANOTHER = 1000  # between the draws of two independent probes
 
 @dataclass(frozen=True)
 class RankMeans(PromptMeans):
-    """Of ``RankFacts``: a metric is one of its facts, or ``position_<number>`` or ``importance_<number>`` of a
-    block, as the paper counts them, at the step ``step``."""
+    """Of ``RankFacts``: a metric is one of its facts, or ``position_<number>`` or ``importance_<number>`` of
+    a block, as the paper counts them, at the step ``step``."""
 
     step: int = 0
 

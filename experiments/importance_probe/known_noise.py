@@ -22,8 +22,8 @@ OTHER = 500_000  # added to noise seeds: a clean image shares nothing with the n
 def clean_images(
     made: PromptedModel, prompts: PromptList, numbers: Sequence[int], rows: Sequence[int], sampler: Sampler
 ) -> Tensor:
-    """What the denoiser is to see of these images' prompts ``[N, C, H, W]``: rendered, or sampled by the model
-    itself from other noise where prompts have no images. ``rows``: of the prompts in ``made``."""
+    """What the denoiser is to see of these images' prompts ``[N, C, H, W]``: rendered, or sampled by the
+    model itself from other noise where prompts have no images. ``rows``: of the prompts in ``made``."""
     seeds = [prompts.noise_seed(number) + OTHER for number in numbers]
     if prompts.glyphs:
         images = [

@@ -30,8 +30,8 @@ from skiptune.samplers import initial_noise, make_sampler
 
 @dataclass(frozen=True)
 class NoiseErrorRun:
-    """Stored for every image: ``mse_<s>``, the mean squared error of the noise prediction, without guidance, on
-    a clean image with its noise at the level of step s, and ``mse``, their mean."""
+    """Stored for every image: ``mse_<s>``, the mean squared error of the noise prediction, without guidance,
+    on a clean image with its noise at the level of step s, and ``mse``, their mean."""
 
     model: ModelRef
     prompts: PromptList

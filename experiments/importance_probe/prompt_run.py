@@ -100,9 +100,7 @@ class PromptRun:
             chunk["distance"] = (chunk["features"] - inputs["untouched"]["features"]).norm(dim=1).double()
         return chunk
 
-    def batch(
-        self, made: PromptedModel, numbers: range, first: int, own: Tensor | None
-    ) -> dict[str, Tensor]:
+    def batch(self, made: PromptedModel, numbers: range, first: int, own: Tensor | None) -> dict[str, Tensor]:
         """Of the images of these numbers; ``first`` is the first prompt that ``made`` has, ``own``
         what was found of them."""
         texts = [self.prompts.text(number) for number in numbers]

@@ -9,7 +9,7 @@ from experiments.importance_probe.acting import FOUND, RANKED
 from experiments.importance_probe.equation_run import EQUATIONS, EquationRun
 from experiments.importance_probe.prompt_means import PromptMeans
 from experiments.importance_probe.prompt_run import PromptRun
-from experiments.importance_probe.prompts import PromptList, count_images, prompt_list
+from experiments.importance_probe.prompts import PromptList, prompt_list
 from experiments.importance_probe.ranking_run import RANKINGS, RankingRun
 from experiments.measurement import SeedBlocks
 from experiments.network_run import measure_section
@@ -29,9 +29,9 @@ def prompt_scores(
 ) -> PromptMeans:
     """``measure: {kind: prompt_scores, prompts: {scale: number per category}, ranking}``.
 
-    ``prompts`` replaces the scale's number; ``ranking`` says where an intervention by measured weights has them
-    from, ``probe``, ``ablation`` or an equation. Metrics: ``score``, ``distance`` (of the features to those of
-    the untouched image), ``<category>_<split>`` of the score; all have one value per prompt.
+    ``prompts`` replaces the scale's number; ``ranking`` says where an intervention by measured weights has
+    them from, ``probe``, ``ablation`` or an equation. Metrics: ``score``, ``distance`` (of the features to
+    those of the untouched image), ``<category>_<split>`` of the score; all have one value per prompt.
 
     Raises:
         SkiptuneError: measured weights without a ranking or a ranking without them, a missing file.
@@ -65,7 +65,9 @@ def source_of(
     known = RANKINGS if name in RANKED else tuple(EQUATIONS) if name == FOUND else ()
     if named not in (known or (None,)):
         one_of = f"one of {', '.join(known)}" if known else "none"
-        raise SkiptuneError(f"{spec.where}: ranking is {named!r}, with the intervention {name} it must be {one_of}")
+        raise SkiptuneError(
+            f"{spec.where}: ranking is {named!r}, with the intervention {name} it must be {one_of}"
+        )
     if named is None:
         return None
     if name in RANKED:
@@ -74,9 +76,7 @@ def source_of(
     return EquationRun(model, prompts, scale.sampler(row.sampler), named, scale.device)
 
 
-def ranking_run(
-    scale: Scale, row: RowConfig, prompts: PromptList, ranking: str, **more: Any
-) -> RankingRun:
+def ranking_run(scale: Scale, row: RowConfig, prompts: PromptList, ranking: str, **more: Any) -> RankingRun:
     """The importance of the blocks of a row's role for these prompts, along the row's sampler."""
     role = scale.role(row.role)
     return RankingRun(

@@ -27,7 +27,7 @@ GLYPHS, FILES = "prompted_glyphs", "files"
 class PromptList:
     """Prompts of several categories, with one image of every prompt in either split.
 
-    Image ``n`` is of split ``n % 2`` (train, test) and prompt ``n // 2``; prompt ``j`` is of category ``j % C``.
+    Image ``n`` is of split ``n % 2`` (train, test) and prompt ``n // 2``; prompt ``j`` of category ``j % C``.
 
     Attributes:
         texts: the prompts ``j``.

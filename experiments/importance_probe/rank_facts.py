@@ -1,4 +1,4 @@
-"""What two independent rankings of the blocks say, prompt by prompt (Importance Probe, Table II, IP-C4 to C7)."""
+"""What two independent rankings of the blocks say, prompt by prompt (Table II, IP-C4 to IP-C7)."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from skiptune.runtime.seed_chunks import NUMERICS, AnyRun
 
 @dataclass(frozen=True)
 class RankFacts:
-    """Of every image (its prompt): ``scores`` ``[N, S, m]`` of the first ranking, ``positions``, their ranks from 1
-    for the least important, ``numbers`` of the blocks ``[N, m]``, and
+    """Of every image (its prompt): ``scores`` ``[N, S, m]`` of the first ranking, ``positions``, their ranks
+    from 1 for the least important, ``numbers`` of the blocks ``[N, m]``, and
 
-    - ``tau_repeat``: Kendall's tau between the two at one step, mean over the steps; ``tau_steps``: between the
-      first step of one and the last of the other, mean over both ways; ``tau_excess``: the second less the first;
-    - ``decoder_<k>_<s>``: 1 if the decoder block of the k-th pair from outside has the higher score at step s,
-      0 if the lower, 1/2 if they are equal; ``decoder``: the mean over pairs and steps;
-    - ``middle_<s>``: whether the middle block is among the two most important; ``middle``: the mean over steps;
+    - ``tau_repeat``: Kendall's tau between the two at one step, mean over the steps; ``tau_steps``: between
+      the first step of one and the last of the other, mean over both ways; ``tau_excess``: their difference;
+    - ``decoder_<k>_<s>``: 1 if the decoder block of the k-th pair from outside has the higher score at step
+      s, 0 if the lower, 1/2 if they are equal; ``decoder``: the mean over pairs and steps;
+    - ``middle_<s>``: whether the middle block is among the two most important; ``middle``: the mean;
     - ``rise_outer``, ``rise_inner``: change of the mean position from the first step to the last, of the
       outermost pair (the highest resolution) and of the pairs between it and the middle.
     """
@@ -73,7 +73,7 @@ def agreement(a: Tensor, b: Tensor) -> dict[str, Tensor]:
 
 def symmetric_pairs(scores: Tensor) -> dict[str, Tensor]:
     """Whether decoder blocks outrank encoder blocks of the same resolution."""
-    found = {}
+    found: dict[str, Tensor] = {}
     for k in range(scores.shape[-1] // 2):
         higher = (scores[..., -1 - k] - scores[..., k]).sign() / 2 + 0.5
         found |= {f"decoder_{k}_{s}": higher[:, s].double() for s in range(scores.shape[1])}

@@ -1,4 +1,4 @@
-"""Importance of the blocks for every prompt, by the probe or by the direct measure: the run behind Table II."""
+"""Importance of the blocks for every prompt, by the probe or by the direct measure (Table II)."""
 
 from __future__ import annotations
 
@@ -36,14 +36,15 @@ STUDENTS = 64  # that go through the network together
 
 @dataclass(frozen=True)
 class RankingRun:
-    """Stored for every image: ``scores`` ``[N, S, m]``, the importance of the blocks for its prompt, found with
-    the noise of one split; ``numbers`` of the blocks ``[N, m]``; ``nfe``, the network evaluations it took.
+    """Stored for every image: ``scores`` ``[N, S, m]``, the importance of the blocks for its prompt, found
+    with the noise of one split; ``numbers`` of the blocks ``[N, m]``; ``nfe``, the network evaluations.
 
     Attributes:
         ranking: ``probe``, or ``ablation``: the error of the noise prediction where a block is skipped.
         split: whose noise, 0 or 1.
         probe: its constants; unused by ``ablation``.
-        own_draws: whether every prompt's probe draws its own numbers; in the released program all draw the same.
+        own_draws: whether every prompt's probe draws its own numbers; in the released program all draw the
+            same.
     """
 
     stored: ClassVar[str] = "scores"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -35,6 +35,22 @@ class Dataset(Protocol):
     def size(self, split: str) -> int:
         """Number of different images in a split; SkiptuneError: unknown split."""
         ...
+
+
+@runtime_checkable
+class PromptedDataset(Dataset, Protocol):
+    """Images whose labels are the numbers of prompts, ``0 .. num_classes - 1``."""
+
+    def prompts_of(self, labels: Tensor) -> list[str]:
+        """The prompts of labels ``[N]``."""
+        ...
+
+
+def with_prompts(dataset: Dataset) -> PromptedDataset:
+    """The data set itself. Raises SkiptuneError if its images have no prompts."""
+    if not isinstance(dataset, PromptedDataset):
+        raise SkiptuneError(f"the images of {dataset.name} have no prompts; use prompted_glyphs")
+    return dataset
 
 
 def load_dataset(

@@ -6,9 +6,13 @@ set has anime, concept-art, paintings and photo.
 
 from __future__ import annotations
 
+import math
 import re
 import string
 from dataclasses import astuple, dataclass
+
+import torch
+from torch import Generator, Tensor
 
 from skiptune.errors import SkiptuneError
 
@@ -82,9 +86,8 @@ PAIRS = tuple(
     if abs(luminance(ink) - luminance(paper)) >= MIN_CONTRAST
 )
 RADICES = (len(CATEGORIES), NUM_WORDINGS, len(LETTERS), len(WEIGHTS), len(SLANTS), len(PAIRS))
-NUM_PROMPTS = 1
-for _radix in RADICES:
-    NUM_PROMPTS *= _radix
+NUM_PROMPTS = math.prod(RADICES)
+ATTRIBUTES = ("category", "wording", "letter", "bold", "italic", "colours")
 
 
 @dataclass(frozen=True)
@@ -139,6 +142,21 @@ class Prompt:
             style=style, ink=self.ink, letter=LETTERS[self.letter], paper=self.paper
         )
         return re.sub(r"\ba (?=[aeiou])", "an ", " ".join(text.split()))
+
+
+def changed(numbers: Tensor, attribute: str, generator: Generator) -> Tensor:
+    """Numbers ``[N]`` of prompts that ask for another letter, other colours, ... and else for the same.
+
+    Raises:
+        SkiptuneError: an unknown attribute.
+    """
+    if attribute not in ATTRIBUTES:
+        raise SkiptuneError(f"prompts have no {attribute!r}: choose one of {', '.join(ATTRIBUTES)}")
+    place = ATTRIBUTES.index(attribute)
+    radix, unit = RADICES[place], math.prod(RADICES[place + 1 :])
+    value = numbers // unit % radix
+    other = (value + torch.randint(1, radix, numbers.shape, generator=generator)) % radix
+    return numbers + (other - value) * unit
 
 
 def vocabulary() -> tuple[str, ...]:

@@ -60,6 +60,8 @@ class DiscreteDenoiser(Denoiser):
         super().__init__(image_shape, num_classes, float(sigmas[0]), float(sigmas[-1]))
         # Plain values, not buffers: they are settings, and must survive .half() and the meta device.
         self.alphas_cumprod, self.sigmas = alphas, sigmas
+        # By device: a copy to a GPU in every call would wait for what the GPU does.
+        self.log_sigmas = {sigmas.device: sigmas.log()}
         self.prediction, self.first_time, self.time_scale = prediction, first_time, time_scale
         self.model = model
         self.embedding = embedding
@@ -71,7 +73,9 @@ class DiscreteDenoiser(Denoiser):
 
     def time(self, sigma: Tensor) -> Tensor:
         """Time in ``[0, T - 1]`` float64 whose level is ``sigma``, same shape, ``first_time`` not added."""
-        knots = self.sigmas.log().to(sigma.device)
+        if sigma.device not in self.log_sigmas:
+            self.log_sigmas[sigma.device] = self.sigmas.log().to(sigma.device)
+        knots = self.log_sigmas[sigma.device]
         log = sigma.to(torch.float64).log()
         left = (torch.searchsorted(knots, log.contiguous(), right=True) - 1).clamp(0, len(knots) - 2)
         time = (left + (log - knots[left]) / (knots[left + 1] - knots[left])).clamp(0, len(knots) - 1)

@@ -26,8 +26,11 @@ class TrainingStep:
         objective = make_objective(settings.loss, make_network(settings.loss, settings.denoiser))
         self.objective = objective.to(device).to(memory_format=torch.channels_last)
         if settings.compile:
+            # Small networks are bound by the launching of kernels, which a CUDA graph does at once.
+            mode = "reduce-overhead" if device.type == "cuda" else "default"
             for network in self.objective.networks():
-                network.get_submodule("unet" if hasattr(network, "unet") else "model").compile(dynamic=False)
+                part = network.get_submodule("unet" if hasattr(network, "unet") else "model")
+                part.compile(dynamic=False, mode=mode)
         self.settings, self.device = settings, device
         self.parameters = dict(self.objective.trained.named_parameters())
         self.optimizer = torch.optim.Adam(
@@ -67,8 +70,8 @@ class TrainingStep:
         if settings.max_gradient_norm is not None:
             gradients[:-1] *= (settings.max_gradient_norm / (gradients[:-1].norm() + 1e-6)).clamp(max=1)
         pieces = gradients[:-1].split([part.numel() for part in parts])
-        for part, piece in zip(parts, pieces, strict=True):
-            part.copy_(piece.reshape(part.shape))
+        shaped = [piece.view(part.shape) for part, piece in zip(parts, pieces, strict=True)]
+        torch._foreach_copy_(parts, shaped)
         for group in self.optimizer.param_groups:
             group["lr"] = settings.learning_rate_at(seen)
         if usable:

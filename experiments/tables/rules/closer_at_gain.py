@@ -20,12 +20,12 @@ MATCHED = 0.975  # share of the resamples in which there must be something to co
 def closer_at_gain(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
     """Is the distance to the baseline's images smaller for one arm than for another of equal gain?
 
-    Parameters: ``gain`` and ``distance``, metrics; ``near`` and ``far``, arms whose rows name one baseline, those
-    of ``far`` in the order of their strength. The far arm makes a line through (gain, distance) from the
-    untouched network's (0, 0) on. Where a near row gains more than 0 and the line reaches its gain, the
-    difference is the line's smallest distance there less the row's; the effect is the mean over such rows, with
-    an interval from 2000 resamples of the blocks or prompts. Supported if it lies above 0, contradicted if below;
-    inconclusive if it holds 0, or if in over 2.5% of the resamples no row has a counterpart.
+    Parameters: ``gain`` and ``distance``, metrics; ``near`` and ``far``, arms whose rows name one baseline,
+    those of ``far`` in the order of their strength. The far arm makes a line through (gain, distance) from
+    the untouched network's (0, 0) on. Where a near row gains more than 0 and the line reaches its gain, the
+    difference is the line's smallest distance there less the row's; the effect is the mean over such rows,
+    with an interval from 2000 resamples of the blocks or prompts. Supported if it lies above 0, contradicted
+    if below; inconclusive if it holds 0, or if in over 2.5% of the resamples no row has a counterpart.
     """
     spec = Section(claim.parameters, f"claim {claim.id}: parameters")
     gain, distance = spec.take("gain", str), spec.take("distance", str)
@@ -66,16 +66,16 @@ def closer_at_gain(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
     now = difference(values["near"], values["far"], np.arange(len(base)))
     if now is None or len(matched) < MATCHED * RESAMPLES:
         why = (
-            f"In {1 - len(matched) / RESAMPLES:.1%} of {RESAMPLES} resamples of the {evidence.unit} no row of "
-            f"{arms['near']} has a gain above 0 that {arms['far']} reaches too. {points}."
+            f"In {1 - len(matched) / RESAMPLES:.1%} of {RESAMPLES} resamples of the {evidence.unit} no row "
+            f"of {arms['near']} has a gain above 0 that {arms['far']} reaches too. {points}."
         )
         return undecided(claim, "inconclusive", why)
     low, high = (float(end) for end in np.percentile(matched, ENDS))
     verdict = "supported" if low > 0 else "contradicted" if high < 0 else "inconclusive"
     text = (
         f"{distance} of {arms['far']} at the gain of {arms['near']}, less that of {arms['near']}: {now:.3g} "
-        f"[{low:.3g}, {high:.3g}], 95% interval of {RESAMPLES} resamples of the {evidence.unit} (claimed above "
-        f"0). {points}."
+        f"[{low:.3g}, {high:.3g}], 95% interval of {RESAMPLES} resamples of the {evidence.unit} (claimed "
+        f"above 0). {points}."
     )
     return ClaimResult(claim.id, verdict, now, min(low, now), max(high, now), text)
 

@@ -17,7 +17,8 @@ FORMS = ("all", "some", "most")
 
 @dataclass(frozen=True)
 class Cell:
-    """A row's metric less another row's; ``value`` and ``wide`` (Bonferroni) above 0 are on the claimed side."""
+    """A row's metric less another row's, as it is shown; on the claimed side ``value`` and the wider
+    ``wide`` (Bonferroni) lie above 0."""
 
     label: str
     shown: Interval
@@ -37,9 +38,9 @@ class Part:
 def gains(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
     """Do the paired differences of rows to other rows have a sign: all of them, some, or most?
 
-    Parameters: ``tests``, by scale a list of ``{arms, metrics, sign: + or -, form, against, name}``. A cell is
-    a row of one of the arms and a metric, less that of its baseline; ``against`` names another row, or
-    ``{prefix: other}`` the row whose id begins otherwise. ``name`` is what the text calls the test.
+    Parameters: ``tests``, by scale a list of ``{arms, metrics, sign: + or -, form, against, name}``. A cell
+    is a row of one of the arms and a metric, less that of its baseline, or of the row ``against``. ``name``
+    is what the text calls the test.
 
     - ``all``: supported if every 95% t interval lies on its side of 0, contradicted if some, widened for the
       number of cells (Bonferroni), lies on the other.
@@ -81,9 +82,7 @@ def judged(claim: ClaimConfig, test: Section, evidence: Evidence) -> Part | Clai
     """One test, or why it cannot be decided."""
     arms, metrics = test.take("arms", Sequence), test.take("metrics", Sequence)
     sign, form = test.choice("sign", ("+", "-")), test.choice("form", FORMS)
-    against, name = test.data.get("against"), test.optional("name", str, ", ".join(arms))
-    if against is not None:
-        test.take("against", Mapping if isinstance(against, Mapping) else str)
+    against, name = test.optional("against", str, None), test.optional("name", str, ", ".join(arms))
     test.finish()
     rows = [row for row in evidence.config.rows_at(evidence.scale) if row.arm in arms]
     if not rows:
@@ -115,7 +114,9 @@ def judged(claim: ClaimConfig, test: Section, evidence: Evidence) -> Part | Clai
     # The strongest cell is what decides whether some have the sign; the weakest whether all do.
     shown, word = (ordered[-1], "strongest") if form == "some" else (ordered[0], "weakest")
     opposed = shown.value.high < 0 or form == "some"
-    seen = span(shown.shown) + widened(shown.wide if sign == "+" else negated(shown.wide), len(cells), opposed)
+    seen = span(shown.shown) + widened(
+        shown.wide if sign == "+" else negated(shown.wide), len(cells), opposed
+    )
     text = (
         f"{name}: claimed {sign} in {form} of {len(cells)} cells; {right} lie on that side beyond the noise, "
         f"{wrong} on the other; {word}: {shown.label} {seen}"
@@ -123,19 +124,11 @@ def judged(claim: ClaimConfig, test: Section, evidence: Evidence) -> Part | Clai
     return Part(verdict, text, shown)
 
 
-def other_of(
-    claim: ClaimConfig, row: RowConfig, against: str | Mapping[str, str] | None, evidence: Evidence
-) -> RowConfig:
+def other_of(claim: ClaimConfig, row: RowConfig, against: str | None, evidence: Evidence) -> RowConfig:
     """The row that a row is compared with. Raises SkiptuneError if there is none."""
-    if against is None:
-        other = row.baseline
-    elif isinstance(against, str):
-        other = against
-    else:
-        matching = [(old, new) for old, new in against.items() if row.id.startswith(old)]
-        other = matching[0][1] + row.id.removeprefix(matching[0][0]) if matching else None
+    other = row.baseline if against is None else against
     if other is None:
-        raise SkiptuneError(f"claim {claim.id}: row '{row.id}' has no other row to be compared with")
+        raise SkiptuneError(f"claim {claim.id}: row '{row.id}' names no baseline; give it or `against`")
     return evidence.config.row(other)
 
 

@@ -31,6 +31,7 @@ def word_tokenizer(words: Sequence[str], length: int) -> Any:
     tokenizers = library("tokenizers")
     ids = {word: i for i, word in enumerate((START, END, UNKNOWN, *words))}
     tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel(ids, unk_token=UNKNOWN))
+    tokenizer.add_special_tokens([START, END, UNKNOWN])  # decoding leaves them out
     tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
     tokenizer.post_processor = tokenizers.processors.TemplateProcessing(
         single=f"{START} $A {END}", special_tokens=[(START, ids[START]), (END, ids[END])]
@@ -55,6 +56,7 @@ class PromptEncoder(nn.Module):
     def __init__(self, words: Sequence[str], length: int, width: int, layers: int, heads: int):
         super().__init__()
         transformers = library("transformers")
+        self.length = length
         self.tokenizer = word_tokenizer(words, length)
         config = transformers.CLIPTextConfig(
             vocab_size=self.tokenizer.get_vocab_size(),

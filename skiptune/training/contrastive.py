@@ -22,6 +22,7 @@ from skiptune.errors import SkiptuneError
 from skiptune.evaluation.image_text import KIND, ImageTextPair, build_pair
 from skiptune.runtime.provenance import commit, device_name, package_versions
 from skiptune.training.classification import learning_rate_factor
+from skiptune.training.prompt_tokens import PromptTokens
 
 OnStep = Callable[[int, int, float], None]
 CURVE_POINTS = 100
@@ -84,7 +85,7 @@ def train_pair(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         pair = build_pair(settings.scorer).to(settings.device)
-    tokens = pair.text.ids(dataset.prompts_of(torch.arange(dataset.num_classes))).to(settings.device)
+    tokens = PromptTokens(pair.text, dataset)
     curve = fit(pair, tokens, dataset, settings, on_step)
     pair.half().float().eval().requires_grad_(False)  # what is saved is what is evaluated
     record = {
@@ -114,7 +115,7 @@ def train_and_save_pair(
 
 
 def contrastive_loss(
-    pair: ImageTextPair, images: Tensor, labels: Tensor, tokens: Tensor, generator: Generator
+    pair: ImageTextPair, images: Tensor, labels: Tensor, tokens: PromptTokens, generator: Generator
 ) -> Tensor:
     """CLIP's symmetric cross-entropy; every image sees, besides the prompts of the others, one of its own
     prompt's neighbours for each attribute, so that small differences count as well as large ones.
@@ -122,11 +123,11 @@ def contrastive_loss(
     Args:
         images: ``[N, C, H, W]`` in [-1, 1].
         labels: numbers of their prompts, ``[N]`` on the CPU.
-        tokens: of every prompt, ``[P, L]``.
+        tokens: of the data set's prompts.
     """
     count = len(images)
     near = torch.cat([changed(labels, name, generator) for name in ASKED])
-    ids = tokens[torch.cat([labels, near]).to(tokens.device)]
+    ids = tokens(torch.cat([labels, near]))
     seen, read = pair.see(images), pair.read(ids)
     scale = pair.log_scale.exp().clamp(max=100)
     among = scale * seen @ read[:count].T
@@ -139,7 +140,7 @@ def contrastive_loss(
 
 def fit(
     pair: ImageTextPair,
-    tokens: Tensor,
+    tokens: PromptTokens,
     dataset: PromptedDataset,
     settings: ContrastiveTraining,
     on_step: OnStep | None,
@@ -172,7 +173,7 @@ def fit(
 
 @torch.no_grad()
 def accuracy(
-    pair: ImageTextPair, tokens: Tensor, dataset: PromptedDataset, settings: ContrastiveTraining
+    pair: ImageTextPair, tokens: PromptTokens, dataset: PromptedDataset, settings: ContrastiveTraining
 ) -> dict[str, Any]:
     """Of held-out images: the share whose own prompt scores highest among those of all, and among two that
     differ in one attribute; and the mean score with their own and with another image's prompt."""
@@ -181,8 +182,7 @@ def accuracy(
     seen = torch.cat([pair.see(from_uint8(part.to(settings.device))) for part in images.split(250)])
 
     def read(numbers: Tensor) -> Tensor:
-        rows = tokens[numbers.to(tokens.device)].split(250)
-        return torch.cat([pair.read(part) for part in rows])
+        return torch.cat([pair.read(part) for part in tokens(numbers).split(250)])
 
     scores = seen @ read(labels).T
     own = scores.diagonal()

@@ -7,12 +7,13 @@ from functools import cached_property
 import torch
 from torch import Generator, Tensor
 
-from skiptune.data import Dataset, with_prompts
+from skiptune.data import Dataset
 from skiptune.denoisers import Denoiser
 from skiptune.denoisers.text_to_image import TextToImage
 from skiptune.errors import SkiptuneError
 from skiptune.training.losses.noise_prediction import draw_times, predict
 from skiptune.training.objectives.objective import Data, Objective
+from skiptune.training.prompt_tokens import PromptTokens
 
 
 class Prompted(Objective):
@@ -27,14 +28,13 @@ class Prompted(Objective):
             raise SkiptuneError(f"{type(denoiser).__name__} takes no prompts; describe a TextToImage")
         super().__init__(denoiser)
         self.model = denoiser
-        self.tables: dict[str, Tensor] = {}
+        self.tokens: PromptTokens | None = None
 
     def condition(self, labels: Tensor, dataset: Dataset) -> Tensor:
-        """Tokens ``[N, L]`` of the labels' prompts; those of the whole data set are made once."""
-        if dataset.name not in self.tables:
-            every = with_prompts(dataset).prompts_of(torch.arange(dataset.num_classes))
-            self.tables[dataset.name] = self.model.encoder.ids(every)
-        return self.tables[dataset.name][labels]
+        """Tokens ``[N, L]`` of the labels' prompts. Raises SkiptuneError if the data set has no prompts."""
+        if self.tokens is None:
+            self.tokens = PromptTokens(self.model.encoder, dataset)
+        return self.tokens(labels)
 
     @cached_property
     def nothing(self) -> Tensor:

@@ -24,8 +24,8 @@ SPACE    := $(subst ,, )
 # A pruned student is trained for a strategy, which is named when it is wanted.
 DESK      = $(filter-out %_imagenet64 edm_imagenet64_% %_cifar10 %_celeba pruned_student_%,$(patsubst configs/training/%.yaml,%,$(wildcard configs/training/*.yaml)))
 FIRST     = edm_glyphs autoencoder_glyphs glyphs_features
-TRAININGS = $(FIRST) $(filter-out $(FIRST) ddim1_digits,$(DESK))
-# Trained from two more seeds, for intervals that hold the spread of trainings. ddim2_digits exports ddim1_digits on its way.
+TRAININGS = $(FIRST) $(filter-out $(FIRST) ddim1_%,$(DESK))
+# Trained from two more seeds, for intervals that hold the spread of trainings. DDIM-2 exports DDIM-1 on its way.
 SEEDED    = ddim2_digits s2dm_skip2_digits s2dm_skip10_digits s2dm_skip50_digits s2dm_weights50_digits
 
 MAKEFLAGS += --no-print-directory --no-builtin-rules

@@ -29,6 +29,9 @@ MICRO_BATCH = 64
 class ImageTextPair(nn.Module):
     """A classifier's network as image encoder, a text transformer, and one linear map after each.
 
+    What all images or all prompts have in common is taken out by batch normalisation (of the training's
+    batches, so that in evaluation no score depends on the batch); without it training hardly starts.
+
     Args:
         architecture, image: a name in ``ARCHITECTURES`` and its arguments.
         text: arguments of ``PromptEncoder``.
@@ -46,15 +49,16 @@ class ImageTextPair(nn.Module):
         self.image = ARCHITECTURES[architecture](num_classes=dimension, **image)
         self.text = PromptEncoder(**text)
         self.project = nn.Linear(text["width"], dimension, bias=False)
+        self.centre_image, self.centre_text = (nn.BatchNorm1d(dimension, affine=False) for _ in range(2))
         self.log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))  # of the logits, as in CLIP
 
     def see(self, images: Tensor) -> Tensor:
         """Images ``[N, C, H, W]`` in [-1, 1] -> unit vectors ``[N, D]``."""
-        return F.normalize(self.image(images)["logits"], dim=-1)
+        return F.normalize(self.centre_image(self.image(images)["logits"]), dim=-1)
 
     def read(self, ids: Tensor) -> Tensor:
         """Tokens ``[N, L]`` -> unit vectors ``[N, D]``."""
-        return F.normalize(self.project(self.text(ids)[1]), dim=-1)
+        return F.normalize(self.centre_text(self.project(self.text(ids)[1])), dim=-1)
 
 
 def build_pair(description: Mapping[str, Any]) -> ImageTextPair:

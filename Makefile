@@ -63,6 +63,9 @@ reproduce-ip-table-%: $(STAMP) FORCE ## Table N of Importance Probe
 reproduce-ip-supplement-%: $(STAMP) FORCE ## Supplement N (a name) to Importance Probe, beyond the paper
 	@$(call TABLE,importance_probe/supplement_$*)
 
+reproduce-ip-figure-%: $(STAMP) FORCE ## Figure N of Importance Probe
+	@$(call TABLE,importance_probe/figure_$*)
+
 # Without GPUS all tables in one process, which starts its workers once. Ranks stop with the first that fails, hence the loop.
 reproduce-all: $(STAMP) ## Every table and figure (of PAPER=skip_tuning, ...); one that fails does not stop the others
 	@$(if $(filter-out 0 1,$(GPUS)),failed=; for table in $(TABLES); do $(call TABLE,$$table) || failed="$$failed $$table"; done; \

@@ -49,5 +49,5 @@ def draw_prompt_grid(path: Path, figure: FigureConfig, made: Made) -> str | None
             cells = [Cell(images[k : k + 1], f"{scores[k]:.3f}") for k in range(count)]
             lines.append(Line(made.config.row(id).label, cells, apart=g > 0 and i == 0))
             titles = [textwrap.fill(text, WRAP) for text in condition.prompts.texts[:count]]
-    image_table(path, lines, titles, across=1, image_size=96)
+    image_table(path, lines, titles, across=1, image_size=144)
     return caption

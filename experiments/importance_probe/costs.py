@@ -54,3 +54,18 @@ def images_of_rankings(scale: Scale, row: RowConfig) -> int:
     if "prompt" in row.measure:
         return len(SPLITS) * int(row.measure["probes"])
     return images_of_prompts(scale, row)
+
+
+def of_pruning(scale: Scale, row: RowConfig) -> float:
+    """Sampling, and the fine-tuning of a student divided over its images."""
+    steps, _ = steps_and_copies(scale, row)
+    tuning = row.measure.get("tuning", {}).get(scale.name)
+    if tuning is None:
+        return float(steps)
+    learning = tuning["updates"] * tuning["batch"] * steps * 4  # student, its gradient as two, teacher
+    return float(steps + learning / images_of_pruning(scale, row))
+
+
+def images_of_pruning(scale: Scale, row: RowConfig) -> int:
+    """Images of one strategy."""
+    return int(row.measure["images"][scale.name])

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from experiments.importance_probe.prompt_means import PromptMeans
 from experiments.importance_probe.prompt_scores import prompts_per_category, ranking_run
-from experiments.importance_probe.prompts import PromptList, prompt_list
-from experiments.importance_probe.rank_facts import RankFacts
+from experiments.importance_probe.prompts import PromptList, one_prompt, prompt_list
+from experiments.importance_probe.rank_facts import RankFacts, places
 from experiments.importance_probe.ranking_run import PROBE, RANKINGS
 from experiments.measurement import SeedBlocks
 from experiments.network_run import measure_section
@@ -22,12 +22,13 @@ from skiptune.errors import SkiptuneError
 from skiptune.importance import RELEASED
 
 ANOTHER = 1000  # between the draws of two independent probes
+OF_BLOCKS = ("position", "importance")  # metrics that take one ranking
 
 
 @dataclass(frozen=True)
 class RankMeans(PromptMeans):
-    """Of ``RankFacts``: a metric is one of its facts, or ``position_<number>`` or ``importance_<number>`` of
-    a block, as the paper counts them, at the step ``step``."""
+    """Of a ranking ``position_<number>`` or ``importance_<number>`` of a block, as the paper counts them, at
+    the step ``step``; of ``RankFacts`` also its facts."""
 
     step: int = 0
 
@@ -38,12 +39,12 @@ class RankMeans(PromptMeans):
     def series(self, metric: str, stored: dict[str, Tensor]) -> list[float]:
         """Raises SkiptuneError for a block or step that there is not."""
         kind, _, number = metric.partition("_")
-        if kind not in ("position", "importance"):
+        if kind not in OF_BLOCKS:
             return super().series(metric, stored)
         numbers = stored["numbers"][0].tolist()
         if not number.isdigit() or int(number) not in numbers:
             raise SkiptuneError(f"no block of {metric!r}: the network has {numbers[0]} to {numbers[-1]}")
-        values = stored["positions" if kind == "position" else "scores"]
+        values = places(stored["scores"]) if kind == "position" else stored["scores"]
         if not 0 <= self.step < values.shape[1]:
             raise SkiptuneError(f"there is no step {self.step}: there are {values.shape[1]}")
         own = values[:, self.step, numbers.index(int(number))]
@@ -68,6 +69,8 @@ def importance(
     prompts, own_draws = listed(spec, scale)
     spec.finish()
     first = ranking_run(scale, row, prompts, ranking, own_draws=own_draws)
+    if all(metric.partition("_")[0] in OF_BLOCKS for metric in metrics):
+        return RankMeans(first, prompts, metrics, step=step)
     if ranking == PROBE:
         second = replace(first, probe=replace(RELEASED, seed=RELEASED.seed + ANOTHER))
     else:
@@ -83,5 +86,4 @@ def listed(spec: Section, scale: Scale) -> tuple[PromptList, bool]:
     probes = spec.take("probes", int)
     if probes < 2:
         raise SkiptuneError(f"{spec.where}.probes is {probes}, independent probes are at least 2")
-    base = prompt_list(scale, 1)
-    return replace(base, texts=(text,) * probes, shared=True), True
+    return one_prompt(scale, text, probes), True

@@ -108,6 +108,12 @@ def prompt_list(scale: Scale, count: int | None = None) -> PromptList:
     return PromptList(texts, source.categories, source.seeds, source.shared, glyphs)
 
 
+def one_prompt(scale: Scale, text: str, times: int = 1) -> PromptList:
+    """One text, as often as it is to be probed, with the scale's seeds."""
+    source = Source.of(scale)
+    return PromptList((text,) * times, source.categories, source.seeds, True)
+
+
 def count_images(scale: Scale, count: int | None = None) -> int:
     """Images of the prompts, without reading them."""
     source = Source.of(scale)

@@ -17,8 +17,8 @@ from skiptune.runtime.seed_chunks import NUMERICS, AnyRun
 
 @dataclass(frozen=True)
 class RankFacts:
-    """Of every image (its prompt): ``scores`` ``[N, S, m]`` of the first ranking, ``positions``, their ranks
-    from 1 for the least important, ``numbers`` of the blocks ``[N, m]``, and
+    """Of every image (its prompt): ``scores`` ``[N, S, m]`` of the first ranking, ``numbers`` of the blocks
+    ``[N, m]``, and
 
     - ``tau_repeat``: Kendall's tau between the two at one step, mean over the steps; ``tau_steps``: between
       the first step of one and the last of the other, mean over both ways; ``tau_excess``: their difference;
@@ -47,7 +47,6 @@ class RankFacts:
     def build(self, seeds: range, inputs: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
         scores, again = inputs["first"]["scores"], inputs["second"]["scores"]
         found = {name: inputs["first"][name] for name in ("nfe", "scores", "numbers")}
-        found["positions"] = places(scores)
         found |= agreement(scores, again)
         found |= symmetric_pairs(scores)
         found |= middle_block(scores)

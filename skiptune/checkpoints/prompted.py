@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 from torch import Tensor
@@ -27,7 +28,7 @@ def inputs_of_prompts(
         SkiptuneError: a model that takes no prompts, or transformers is not installed.
     """
     if model.kind == "diffusers":
-        return prompt_inputs(model.path, prompts)
+        return prompt_inputs(model.path, prompts, json.loads(model.description).get("latent_size"))
     if not isinstance(denoiser, TextToImage):
         raise SkiptuneError(f"model {model.name} takes no prompts; choose a text-to-image model")
     return denoiser.inputs(["" if prompt is None else prompt for prompt in prompts])

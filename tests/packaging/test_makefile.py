@@ -38,7 +38,7 @@ def test_help_is_the_default_and_lists_every_target(root: Path) -> None:
     lines = re.findall(r"^  (\S+) +(\S.*)$", listed.stdout, re.M)
     assert {name for name, _ in lines} == phony | patterns
     assert {"reproduce-table-N", "reproduce-s2dm-table-N", "reproduce-ip-table-N"} <= patterns
-    assert {"reproduce-figure-N", "reproduce-s2dm-figure-N"} <= patterns
+    assert {"reproduce-figure-N", "reproduce-s2dm-figure-N", "reproduce-ip-figure-N"} <= patterns
     assert "reproduce-ip-supplement-N" in patterns
 
 

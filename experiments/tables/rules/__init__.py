@@ -15,6 +15,7 @@ from experiments.tables.rules.divergence import diverges_alone
 from experiments.tables.rules.equivalence import share_of_gain
 from experiments.tables.rules.evidence import Evidence, Rule
 from experiments.tables.rules.gains import gains
+from experiments.tables.rules.least_harm import least_harm
 from experiments.tables.rules.limit import below_limit
 from experiments.tables.rules.minimum_at import minimum_at
 from experiments.tables.rules.mostly_below import mostly_below
@@ -45,6 +46,7 @@ RULES: dict[str, Rule] = {
     "closer": closer,
     "minimum_at": minimum_at,
     "gains": gains,
+    "least_harm": least_harm,
     "closer_at_gain": closer_at_gain,
     **CURVE_RULES,
 }

@@ -25,6 +25,7 @@ from skiptune.runtime.seed_chunks import CHUNK, NUMERICS, SeedRun, open_run, rea
 from skiptune.runtime.store import RunStore
 
 UNTRAINED = "untrained"  # a kind of model: random weights, another draw in every case
+PROMPT = "a red letter K on white"  # of untrained networks
 PER_CHUNK = 5  # cases that a chunk of a run holds
 
 
@@ -59,16 +60,15 @@ class Networks(Protocol):
 
 @dataclass(frozen=True)
 class UntrainedNetworks:
-    """Random weights by the number of the case, one of the prompts."""
+    """Random weights by the number of the case, of the prompt's encoder too."""
 
     name: str
     description: str  # of the network, as canonical JSON
-    prompts: PromptList
 
     @property
     def identity(self) -> dict[str, Any]:
         own = {"name": self.name, "denoiser": digest(self.description), "kind": UNTRAINED}
-        return {"model": own, "prompts": self.prompts.identity}
+        return {"model": own, "prompt": PROMPT}
 
     def case(self, number: int) -> Case:
         with torch.random.fork_rng(devices=[]):
@@ -76,8 +76,7 @@ class UntrainedNetworks:
             network = build_denoiser(json.loads(self.description)).eval().requires_grad_(False)
         if not isinstance(network, TextToImage):
             raise SkiptuneError(f"model {self.name} takes no prompts; choose a text-to-image model")
-        prompted = network.prompted([self.prompts.texts[number % len(self.prompts.texts)]])
-        return Case(prompted, lambda x: x, None)
+        return Case(network.prompted([PROMPT]), lambda x: x, None)
 
 
 @dataclass(frozen=True)
@@ -114,12 +113,12 @@ class TrainedNetwork:
 
 def networks_of(scale: Scale, role_name: str) -> Networks:
     """The networks of a role. Raises SkiptuneError if a file is missing."""
-    role, prompts = scale.role(role_name), prompt_list(scale)
+    role = scale.role(role_name)
     if role.model["kind"] == UNTRAINED:
-        return UntrainedNetworks(role.model["name"], canonical_json(role.model["denoiser"]), prompts)
+        return UntrainedNetworks(role.model["name"], canonical_json(role.model["denoiser"]))
     model = resolve_model(role.model, scale.checkpoints)
     scorer = None if role.scorer is None else ScorerRef.resolve(role.scorer, scale.checkpoints)
-    return TrainedNetwork(model, prompts, role.guidance, scorer, scale.device)
+    return TrainedNetwork(model, prompt_list(scale), role.guidance, scorer, scale.device)
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ class PlantedRun:
     - ``<ranking>_dead``, ``<ranking>_essential``: share of the steps at which the block of the lowest gain
       was ranked least important, that of the highest most;
     - ``<ranking>_places``: mean place, from 1, of the block with the k-th lowest gain ``[cases, m]``;
-    - ``<ranking>_calls``, ``<ranking>_accepted``: as of ``Ranking``.
+    - ``<ranking>_calls``, ``<ranking>_accepted``, ``<ranking>_skipping``: as of ``Ranking``.
     """
 
     networks: Networks
@@ -98,8 +98,8 @@ def judged(ranking: Ranking, truths: Mapping[str, Tensor]) -> dict[str, float | 
         name: float(rank_agreement(votes, truth).mean()) for name, truth in truths.items()
     }
     found["calls"] = float(ranking.calls)
-    if ranking.accepted is not None:
-        found["accepted"] = ranking.accepted
+    if ranking.accepted is not None and ranking.skipping is not None:
+        found |= {"accepted": ranking.accepted, "skipping": ranking.skipping}
     if "planted" in truths:
         order = truths["planted"][0].argsort()
         places = positions(votes).to(torch.float64)[:, order]

@@ -26,11 +26,13 @@ SCALE = 0.97  # the weight of a changed block, as far from 1 as the probe's pert
 @dataclass(frozen=True)
 class Ranking:
     """Votes ``[S, m]``, a higher one for a more important block; network evaluations of one image that they
-    took; the share of the probe's steps at which a candidate was accepted."""
+    took; of a probe the share of steps at which a candidate was accepted, and that of blocks skipped in
+    candidates."""
 
     votes: Tensor
     calls: int
     accepted: float | None = None
+    skipping: float | None = None
 
 
 Rank = Callable[[Denoiser, Sampler, Tensor, int], Ranking]
@@ -62,7 +64,7 @@ def by_probe(settings: ProbeSettings) -> Rank:
         votes = Importance.of_thresholds(state.current, own).votes
         trajectories = settings.runs if settings.teacher == "start" else 1
         calls = trajectories * sampler.num_steps + asked
-        return Ranking(votes, calls, float(state.accepted.double().mean()))
+        return Ranking(votes, calls, float(state.accepted.double().mean()), float(state.skipped.mean()))
 
     return rank
 

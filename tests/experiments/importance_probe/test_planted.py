@@ -55,8 +55,13 @@ def test_a_ranking_is_judged_by_what_is_true() -> None:
     assert right == {
         "planted": 1.0, "harm": -1.0, "calls": 7.0, "places": [1.0, 2.0, 3.0], "dead": 1.0, "essential": 1.0,
     }  # fmt: skip
-    half = planted.judged(Ranking(torch.tensor([[9, 1, 5], [1, 3, 2]]), 7, 0.25), truths)
-    assert half["planted"] == 0.0 and half["accepted"] == 0.25 and half["dead"] == half["essential"] == 0.5
+    half = planted.judged(Ranking(torch.tensor([[9, 1, 5], [1, 3, 2]]), 7, 0.25, 0.0), truths)
+    assert (
+        half["planted"] == 0.0
+        and half["accepted"] == 0.25
+        and half["skipping"] == 0
+        and half["dead"] == half["essential"] == 0.5
+    )
     assert half["places"] == [2.0, 2.0, 2.0]
     assert "dead" not in planted.judged(Ranking(torch.tensor([[1, 2, 3]]), 7), {"harm": torch.ones(1, 3)})
 

@@ -63,6 +63,7 @@ def _glyphs(root: Path | None, download: bool) -> Dataset:
     return verified_glyphs()
 
 
+@cache
 def _digits(root: Path | None, download: bool) -> Dataset:
     from skiptune.data.digits import Digits
 

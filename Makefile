@@ -29,7 +29,7 @@ SEEDED    = ddim2_digits s2dm_skip2_digits s2dm_skip10_digits s2dm_skip50_digits
 
 MAKEFLAGS += --no-print-directory --no-builtin-rules
 .DEFAULT_GOAL := help
-.PHONY: help install download paper-check status reproduce-all train-desk-models test check benchmark verify-golden lock clean FORCE
+.PHONY: help install download paper-check status report reproduce-all train-desk-models test check benchmark verify-golden lock clean FORCE
 
 help: ## Show this list
 	@echo "make TARGET [SCALE=desk|paper] [GPUS=n] [PAPER=name] [ARGS='more=settings'] [PYTHON=/path/to/python3.11]"
@@ -73,6 +73,9 @@ paper-check: $(STAMP) ## Files, download, GPU-hours of all tables at SCALE=paper
 
 status: $(STAMP) ## What is done and missing of every table, and the time left, from the run store alone
 	@$(PY) scripts/status.py scale=$(SCALE) $(ARGS)
+
+report: $(STAMP) ## All results as pages to open from the disk: results/report/index.html
+	@$(PY) scripts/report.py $(ARGS)
 
 train-desk-models: $(STAMP) ## Train all desk models, shipped or not yet (a night on 2 cores; stop and go on at will)
 	@for name in $(TRAININGS); do \

@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from experiments.status import status_of
 from experiments.status_text import plain_values, render
 from scripts.common import USER_ERROR, complain
-from scripts.tables import compose_scale, table_configs, take
+from scripts.tables import composed, scale_of, table_configs, take
 from skiptune.errors import SkiptuneError
 from skiptune.runtime.store import RunStore
 
@@ -32,8 +32,8 @@ def main(arguments: list[str]) -> None:
     as_json, settings = take("json", arguments, "false")
     if as_json not in ("true", "false"):
         raise SkiptuneError(f"json is {as_json!r}; give true or false")
-    scale, store = compose_scale(settings)
-    statuses = status_of(table_configs(pattern), scale, RunStore(store))
+    tables, config = table_configs(pattern), composed(settings)
+    statuses = status_of(tables, scale_of(config), RunStore(str(config["outputs"])))
     print(json.dumps(plain_values(statuses), indent=1) if as_json == "true" else render(statuses))
 
 

@@ -34,15 +34,14 @@ def composed(settings: Sequence[str]) -> dict[str, Any]:
         return plain(compose("reproduce", list(settings)))
 
 
-def compose_scale(settings: Sequence[str]) -> tuple[Scale, Path]:
-    """The scale of these settings, and the run store.
+def scale_of(config: dict[str, Any]) -> Scale:
+    """The scale of a composed configuration.
 
     ``device=auto`` is a GPU at scale paper, also where this machine has none: it looks at others' runs.
     """
-    config = composed(settings)
     gpus = config["device"] == "auto" and config["scale"]["name"] == "paper"
     kind = "cuda" if gpus or config["device"] == "cuda" else device(config["device"]).type
-    return parse_scale(config, kind), Path(str(config["outputs"]))
+    return parse_scale(config, kind)
 
 
 def table_configs(pattern: str = "*") -> dict[str, TableConfig]:

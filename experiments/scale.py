@@ -15,6 +15,7 @@ from skiptune.checkpoints.models import resolve_model, where
 from skiptune.errors import SkiptuneError
 from skiptune.evaluation.extractors import ExtractorRef
 from skiptune.evaluation.protocols import Protocol, get_protocol
+from skiptune.evaluation.scorers import ScorerRef
 from skiptune.runtime.sampling import SamplingSettings
 
 Config = Mapping[str, Any]
@@ -26,7 +27,8 @@ class Role:
 
     `loss_features` are the networks whose features denoising losses are taken in; `coefficients` the files
     of learned skip coefficients by variant, without their ending. `suffixes`, one per training seed, end the
-    names of models that differ in nothing but that seed: each makes one of the report blocks.
+    names of models that differ in nothing but that seed: each makes one of the report blocks. `scorer` of
+    text-to-image roles is the configuration of a `ScorerRef`, `guidance` the scale (1: none) of `Prompted`.
     """
 
     model: Config
@@ -37,6 +39,8 @@ class Role:
     loss_features: tuple[str, ...] = ()
     coefficients: Mapping[str, str] = field(default_factory=dict)
     suffixes: tuple[str, ...] = ("",)
+    scorer: Config | None = None
+    guidance: float = 1.0
 
     @property
     def description(self) -> dict[str, str]:
@@ -78,6 +82,17 @@ class Scale:
         """The role's own features, or others by name. Raises SkiptuneError if their file is missing."""
         config = self.role(role_name).features if name is None else named(name, self.extractors, "features")
         return ExtractorRef.resolve(config, self.checkpoints)
+
+    def scorer(self, role_name: str) -> ScorerRef:
+        """The role's scorer of images and prompts.
+
+        Raises:
+            SkiptuneError: a role that has none, or its file is missing.
+        """
+        scorer = self.role(role_name).scorer
+        if scorer is None:
+            raise SkiptuneError(f"role {role_name} of scale {self.name} has no scorer of images and prompts")
+        return ScorerRef.resolve(scorer, self.checkpoints)
 
     def sampling(
         self, role_name: str, sampler: Config, intervention: Config, features: str | None = None

@@ -18,14 +18,17 @@ from scripts.common import command, open_tracker
 from skiptune.checkpoints.desk import save_coefficients, save_desk_denoiser
 from skiptune.checkpoints.models import resolve_model
 from skiptune.data import load_dataset
+from skiptune.data.rendered import render_ahead
 from skiptune.errors import SkiptuneError
 from skiptune.runtime.files import read_json
 from skiptune.runtime.progress import Progress
 from skiptune.runtime.provenance import commit, device_name, package_versions
 from skiptune.runtime.store import run_id
+from skiptune.runtime.workers import default_workers
 from skiptune.training.autoencoder import AutoencoderTraining, train_and_save_autoencoder
 from skiptune.training.checkpoint import TrainingState, saved_steps
 from skiptune.training.classification import ClassifierTraining, train_and_save
+from skiptune.training.contrastive import ContrastiveTraining, train_and_save_pair
 from skiptune.training.loop import OnCheckpoint, train
 from skiptune.training.objectives.inputs import inputs_of
 from skiptune.training.objectives.skip_coefficients import coefficients
@@ -41,6 +44,7 @@ def main(config: dict[str, Any]) -> None:
         "skip_coefficients": train_skip_coefficients,
         "classifier": train_classifiers,
         "autoencoder": train_autoencoder,
+        "contrastive": train_scorer,
     }
     if config["suffix"] and kind != "denoiser":
         raise SkiptuneError(f"a suffix names denoisers apart; for a {kind} give another `export`")
@@ -146,10 +150,20 @@ def run(
             progress.advance(images - progress.done)
             tracker.log({"loss": loss, "learning_rate": settings.learning_rate_at(images)}, step=images)
 
-        state = train(settings, folder, on_step, on_checkpoint)
+        rendered = rendered_ahead(config, settings.dataset, "train", total)
+        state = train(settings, folder, on_step, on_checkpoint, rendered)
     tracker.summary({"seconds": state.seconds, "loss": state.curve[-1]["loss"]})
     tracker.finish()
     return state
+
+
+def rendered_ahead(config: dict[str, Any], dataset: str, split: str, images: int) -> Path | None:
+    """The folder where the images lie that this run sees, drawn by all cores if need be; ``None`` without."""
+    if not config["rendered"]:
+        return None
+    folder = Path(str(config["rendered"]))
+    render_ahead(dataset, split, images, folder, default_workers())
+    return folder
 
 
 def folder_of(config: dict[str, Any], settings: DenoiserTraining, inputs: dict[str, str]) -> Path:
@@ -200,6 +214,20 @@ def train_autoencoder(config: dict[str, Any], training: dict[str, Any]) -> None:
         record = train_and_save_autoencoder(settings, Path(config["export"]), on_step)
     psnr, scale = record["heldout_psnr"], 1 / record["latent_std"]
     print(f"wrote {settings.name}: {psnr:.1f} dB on held-out images, unit latents at scale {scale:.4f}")
+
+
+def train_scorer(config: dict[str, Any], training: dict[str, Any]) -> None:
+    """Train an image-text scorer; it starts anew."""
+    settings = ContrastiveTraining(**training)
+    rendered = rendered_ahead(config, settings.dataset, "features", settings.images)
+    with Progress(settings.steps, unit="steps", label=f"train {settings.name}") as progress:
+
+        def on_step(step: int, total: int, loss: float) -> None:
+            progress.advance(step - progress.done)
+
+        record = train_and_save_pair(settings, Path(config["export"]), on_step, rendered)
+    found, among = record["heldout_retrieval"], record["heldout_images"]
+    print(f"wrote {settings.name}: {found:.1%} of {among} held-out images find their prompt among all")
 
 
 if __name__ == "__main__":

@@ -20,6 +20,8 @@ from skiptune.training.objectives.diff_instruct import DiffInstruct
 from skiptune.training.objectives.feature import FeatureDenoising
 from skiptune.training.objectives.latent import LatentDenoising
 from skiptune.training.objectives.objective import Denoising, Objective
+from skiptune.training.objectives.prompted import PromptedDenoising
+from skiptune.training.objectives.prompted_consistency import PromptedConsistency
 from skiptune.training.objectives.skip_coefficients import SkipCoefficientLearning
 from skiptune.training.objectives.teacher import load_teacher
 
@@ -27,8 +29,12 @@ FROM_TEACHER: dict[str, Callable[..., Objective]] = {
     "consistency_distillation": ConsistencyDistillation,
     "diff_instruct": DiffInstruct,
     "feature_denoising": FeatureDenoising,
+    "prompted_consistency": PromptedConsistency,
     "skip_coefficients": SkipCoefficientLearning,
 }
+
+# Without a teacher, and not a loss of any network.
+ALONE: dict[str, Callable[..., Objective]] = {"prompted_noise_prediction": PromptedDenoising}
 
 
 def check_objective(settings: Mapping[str, Any]) -> None:
@@ -38,17 +44,18 @@ def check_objective(settings: Mapping[str, Any]) -> None:
         SkiptuneError: an unknown name or argument.
     """
     name = settings.get("name")
-    if name not in FROM_TEACHER:
-        if name not in LOSSES:
-            raise SkiptuneError(f"unknown loss {name!r}: choose one of {', '.join([*LOSSES, *FROM_TEACHER])}")
+    if name in LOSSES:
         make_loss(_loss(settings))
         return
-    arguments = _arguments(settings)
+    if name not in FROM_TEACHER and name not in ALONE:
+        known = ", ".join([*LOSSES, *ALONE, *FROM_TEACHER])
+        raise SkiptuneError(f"unknown loss {name!r}: choose one of {known}")
+    given = (None,) if name in ALONE else (None, None)
     try:
-        signature(FROM_TEACHER[str(name)]).bind(None, None, **arguments)
+        signature((ALONE | FROM_TEACHER)[str(name)]).bind(*given, **_arguments(settings))
     except TypeError as error:
         raise SkiptuneError(f"loss {dict(settings)} does not fit: {error}") from error
-    if "teacher" not in settings:
+    if name in FROM_TEACHER and "teacher" not in settings:
         raise SkiptuneError(
             f"loss {name} needs a teacher: the name of a desk model, or a model configuration"
         )
@@ -66,7 +73,9 @@ def make_objective(settings: Mapping[str, Any], denoiser: Denoiser) -> Objective
         SkiptuneError: as ``check_objective``, and for a teacher or features that cannot be had or do not fit.
     """
     check_objective(settings)
-    if settings["name"] not in FROM_TEACHER:
+    if settings["name"] in ALONE:
+        return ALONE[settings["name"]](denoiser, **_arguments(settings))
+    if settings["name"] in LOSSES:
         loss = make_loss(_loss(settings))
         if not isinstance(denoiser, LatentDenoiser):
             return Denoising(denoiser, loss)

@@ -14,15 +14,15 @@ from experiments.importance_probe.cases import CaseMeans
 from experiments.importance_probe.prompt_means import PromptMeans
 from experiments.learned import learned_coefficients
 from experiments.measurement import UNBIASED, Measurement, Result
-from experiments.registry import drawing, kind_of, measurement
+from experiments.registry import drawing, kind_of
 from experiments.samples import SampleMeasurement
 from experiments.scale import Scale, role_descriptions
 from experiments.tables.config import RowConfig, TableConfig
 from experiments.tables.results import Provenance, RowResult, TableResult, floor_row
 from experiments.tables.rules import Evidence, check_rules, judge
 from experiments.tables.write import table_folder, write_table
+from experiments.wanted import best_value, grid_measurements, reported, seeded
 from skiptune.errors import SkiptuneError
-from skiptune.evaluation.metrics import get_metric
 from skiptune.runtime.distributed import world
 
 
@@ -32,8 +32,7 @@ def make_table(config: TableConfig, scale: Scale, bench: Bench, results: Path) -
     Raises:
         SkiptuneError: what the configuration names does not exist, a file is missing, a measurement failed.
     """
-    if scale.name in config.seeds:
-        scale = scale.with_seeds(config.seeds[scale.name])
+    scale = seeded(scale, config)
     drawings = [drawing(figure) for figure in config.figures]
     rows = config.rows_at(scale.name)
     check_rules(config.claims)  # what does not exist is said before hours of work
@@ -46,11 +45,7 @@ def make_table(config: TableConfig, scale: Scale, bench: Bench, results: Path) -
     trained: dict[str, list[Measurement]] = {}
     for row in rows:
         found = searches.get(row.id)
-        intervention = row.intervention if found is None else row.resolved(found.selected)
-        metrics = row.metrics or config.metrics
-        trained[row.id] = [
-            measurement(own, row, intervention, own.report, metrics) for own in scale.of_trained(row.role)
-        ]
+        trained[row.id] = reported(row, config, scale, None if found is None else found.selected)
     parts = iter(bench.measure([one for several in trained.values() for one in several]))
     measured = {id: Result.joined([next(parts) for _ in several]) for id, several in trained.items()}
     measurements = {id: several[0] for id, several in trained.items()}
@@ -141,24 +136,12 @@ def measure_floors(
 def search(row: RowConfig, config: TableConfig, scale: Scale, bench: Bench) -> Search:
     """Measure the grid of a tuned row, and 1 for the figure, on the selection seeds."""
     assert config.tuning is not None
-    metric = config.tuning.metric
     bench.label = f"selection seeds, {row.sampler.get('name', row.id)}"
-    grid = tuple(dict.fromkeys((*grid_beside_one(config, row), 1.0)))
-    wanted = [measurement(scale, row, row.resolved(value), scale.select, (metric,)) for value in grid]
-    results = bench.measure(wanted)
-    values = {value: result.value(metric) for value, result in zip(grid, results, strict=True)}
-    best = min if get_metric(metric).lower_is_better else max
-    chosen = best((value for value in grid if value != 1), key=lambda value: values[value].value)
-    return Search(values, tuple(results), chosen)
-
-
-def grid_beside_one(config: TableConfig, row: RowConfig) -> tuple[float, ...]:
-    """The values to choose among. Raises SkiptuneError if there is only 1, the untouched network."""
-    assert config.tuning is not None
-    grid = tuple(value for value in config.tuning.grids[row.id] if value != 1)
-    if not grid:
-        raise SkiptuneError(f"tuning.grids.{row.id} has no value but 1; give another")
-    return grid
+    wanted = grid_measurements(row, config, scale)
+    results = bench.measure(list(wanted.values()))
+    metric = config.tuning.metric
+    values = {value: result.value(metric) for value, result in zip(wanted, results, strict=True)}
+    return Search(values, tuple(results), best_value(config, values))
 
 
 def row_result(

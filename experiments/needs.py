@@ -13,6 +13,7 @@ from experiments.learned import coefficients_name, how_to_learn
 from experiments.registry import kind_of
 from experiments.scale import Scale, named, suffixed
 from experiments.tables.config import TableConfig
+from experiments.wanted import seeded
 from skiptune.checkpoints.fetching.official import OfficialFile, bytes_text
 from skiptune.evaluation.perceptual import BACKBONES
 
@@ -81,8 +82,7 @@ def needs_of(config: TableConfig, scale: Scale) -> Needs:
     Raises:
         SkiptuneError: an unknown kind of measurement, role or sampler.
     """
-    if scale.name in config.seeds:
-        scale = scale.with_seeds(config.seeds[scale.name])
+    scale = seeded(scale, config)
     rows = []
     files: dict[str, Need] = {}
     packages: set[str] = set()

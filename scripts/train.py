@@ -26,6 +26,7 @@ from skiptune.runtime.files import read_json
 from skiptune.runtime.progress import Progress
 from skiptune.runtime.provenance import commit, device_name, package_versions
 from skiptune.runtime.store import run_id
+from skiptune.runtime.tracking import RunInfo
 from skiptune.runtime.workers import default_workers
 from skiptune.training.autoencoder import AutoencoderTraining, train_and_save_autoencoder
 from skiptune.training.checkpoint import TrainingState, saved_steps
@@ -173,7 +174,14 @@ def run(
     if config["download"]:  # before the workers, who read the same files
         load_dataset(settings.dataset, download=True)
     described, folder = {**dataclasses.asdict(settings), **inputs}, folder_of(config, settings, inputs)
-    tracker = open_tracker(config["tracker"], run_id(described), described, folder)
+    info = RunInfo(
+        id=run_id(described),
+        name=settings.name,
+        group="training",
+        tags=("training", settings.dataset, str(settings.loss["name"])),
+        config=described,
+    )
+    tracker = open_tracker(config["tracker"], info, Path(str(config["outputs"])))
     before = saved_steps(folder / "checkpoint.safetensors") * settings.batch
     total = settings.steps * settings.batch
     with Progress(total, label=f"train {settings.name}", initial=before) as progress:

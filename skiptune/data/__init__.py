@@ -85,6 +85,7 @@ def _prompted_glyphs(root: Path | None, download: bool) -> Dataset:
     return verified_prompted_glyphs()
 
 
+@cache
 def _digits(root: Path | None, download: bool) -> Dataset:
     from skiptune.data.digits import Digits
 

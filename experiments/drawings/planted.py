@@ -20,8 +20,8 @@ from skiptune.evaluation.intervals import block_interval
 
 
 def draw_planted(path: Path, figure: FigureConfig, made: Made) -> str | None:
-    """Panels for each arm of ``arms``: the place that every ranking gives to the block of the k-th lowest gain,
-    where gains were planted, and Kendall's tau of each ranking with each metric of ``taus``.
+    """Panels for each arm of ``arms``: the place that every ranking gives to the block of the k-th lowest
+    gain, where gains were planted, and Kendall's tau of every ranking with each metric of ``taus``.
 
     Parameters: ``arms``; ``taus``, metrics with their titles; ``caption``. Intervals of 95% over cases.
     """

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from experiments.measurement import Measurement, Result
 from experiments.references import floor_identity, measure_floor
 from experiments.samples import FLOOR_METRICS, SampleMeasurement
-from skiptune.runtime.distributed import barrier, share, world
-from skiptune.runtime.progress import Progress
+from skiptune.runtime.claims import made_once
+from skiptune.runtime.distributed import barrier, world
+from skiptune.runtime.filling import fill
 from skiptune.runtime.provenance import provenance
 from skiptune.runtime.seed_chunks import CHUNK, SeedChunk, chunk_numbers, open_run
 from skiptune.runtime.shared_chunks import joined
-from skiptune.runtime.store import RunStore
+from skiptune.runtime.store import Run, RunStore
 from skiptune.runtime.workers import Workers, one_thread
 
 
@@ -45,9 +46,9 @@ class Bench:
         records = [self.store.open(m.identity) for m in measurements]
         unfinished = [m for m, record in zip(measurements, records, strict=True) if record.record() is None]
         spent = self.compute(unfinished)
-        for measurement, record in zip(measurements, records, strict=True):
-            if record.record() is None and world().is_main:
-                record.write_record(self.evaluate(measurement, spent))
+        if world().is_main:
+            for measurement, record in zip(measurements, records, strict=True):
+                made_once(record.record_path, partial(self._record, record, measurement, spent))
         barrier()
         return [Result.read(record.id, record.record()) for record in records]
 
@@ -59,24 +60,9 @@ class Bench:
             for number in chunk_numbers(measurement.blocks.seeds):
                 tasks[run.id, number] = SeedChunk(run, measurement.settings, number)
         # Every process divides the same list, which others' writing does not change.
-        mine = share(joined(list(tasks.values())), world())
-        missing = [rest for task in mine if (rest := task.missing()) is not None]
-        spent: dict[str, Spent] = {}
-        if missing:
-            self.store.check_writable()
-            started = time.perf_counter()
-            total, left = (sum(len(task.chunks) for task in some) for some in (mine, missing))
-            silent = not world().is_main
-            with Progress(
-                total * CHUNK, label=self.label, initial=(total - left) * CHUNK, silent=silent
-            ) as progress:
-                self.workers.run(missing, lambda task: progress.advance(CHUNK * len(task.chunks)))
-            seconds = time.perf_counter() - started
-            rate = left * CHUNK * world().size / seconds
-            for id, chunks in Counter(chunk.run.id for task in missing for chunk in task.chunks).items():
-                spent[id] = Spent(seconds * chunks / left, rate)
-        barrier()
-        return spent
+        filled = fill(joined(list(tasks.values())), self.store, self.workers, self.label, len(tasks) * CHUNK)
+        share = filled.seconds / max(1, filled.chunks.total())
+        return {id: Spent(share * n, filled.images_per_second) for id, n in filled.chunks.items()}
 
     def evaluate(self, measurement: Measurement, spent: dict[str, Spent]) -> dict[str, Any]:
         """The record: block values of every metric, measured NFE, what it took and where it was made.
@@ -93,11 +79,14 @@ class Bench:
             "nfe": found.nfe,
             "values": dict(found.values),
             "seeds": [list(bounds) for bounds in measurement.blocks.bounds],
-            # Of the call that computed it: all workers, their start included, mixed with its other runs.
+            # While it was computed: of all processes, their start included, mixed with the other runs.
             "images_per_second": computing.images_per_second,
             "seconds": computing.seconds + time.perf_counter() - started,
             "provenance": provenance(self.device),
         }
+
+    def _record(self, record: Run, measurement: Measurement, spent: dict[str, Spent]) -> None:
+        record.write_record(self.evaluate(measurement, spent))
 
     def floor(self, measurement: SampleMeasurement) -> Result | None:
         """The metrics between real and real at the measurement's block size, where images are at hand."""
@@ -106,8 +95,12 @@ class Bench:
         if real is None or not metrics:
             return None
         run = self.store.open(floor_identity(real, measurement.blocks.size, metrics))
-        if run.record() is None and world().is_main:
+
+        def record() -> None:
             with one_thread():
                 run.write_record(measure_floor(self.store, real, measurement.blocks.size, metrics))
+
+        if world().is_main:
+            made_once(run.record_path, record)
         barrier()
         return Result.read(run.id, run.record())

@@ -7,6 +7,7 @@ where a shorter one stopped. Chunk ``k`` holds the seeds ``k * CHUNK .. (k + 1) 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -44,6 +45,11 @@ class SeedChunk:
     run: Run
     settings: SeedRun
     number: int
+
+    @property
+    def path(self) -> Path:
+        """The file that it makes."""
+        return self.run.chunk_path(self.number)
 
     def __call__(self) -> None:
         seeds = range(self.number * CHUNK, (self.number + 1) * CHUNK)

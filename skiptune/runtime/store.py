@@ -28,7 +28,8 @@ class Run:
     """One run: a folder `<root>/runs/<id>` with settings.json, chunks/00003.safetensors and record.json.
 
     A small value that can be sent to workers. Reading never writes; the folder is made by the first write.
-    Any number of processes may write: a file is replaced whole, and equal settings give equal bits.
+    Any number of processes may write: a file is replaced whole, and equal settings give equal bits. Who makes
+    what is agreed by `claims.py`.
     """
 
     id: str
@@ -37,6 +38,10 @@ class Run:
 
     def chunk_path(self, i: int) -> Path:
         return self.folder / "chunks" / f"{i:05d}.safetensors"
+
+    @property
+    def record_path(self) -> Path:
+        return self.folder / "record.json"
 
     def has_chunk(self, i: int) -> bool:
         return self.chunk_path(i).exists()
@@ -65,11 +70,11 @@ class Run:
         """Store the result: plain, finite JSON values. Raises SkiptuneError for anything else."""
         check_plain(dict(record), "record")
         self._prepare(self.folder)
-        write_atomic(self.folder / "record.json", _pretty(dict(record)))
+        write_atomic(self.record_path, _pretty(dict(record)))
 
     def record(self) -> dict[str, Any] | None:
         """The stored result, or None while there is none. Raises SkiptuneError if the file is damaged."""
-        path = self.folder / "record.json"
+        path = self.record_path
         if not path.exists():
             return None
         record = read_json(path)

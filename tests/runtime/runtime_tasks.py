@@ -15,6 +15,9 @@ from torch import Tensor
 
 from skiptune.errors import SkiptuneError
 from skiptune.runtime.distributed import barrier, share, world
+from skiptune.runtime.filling import fill
+from skiptune.runtime.seed_chunks import CHUNK, SeedChunk, open_run
+from skiptune.runtime.shared_chunks import SharedChunk
 from skiptune.runtime.store import Run, RunStore
 from skiptune.runtime.workers import Workers, one_thread
 
@@ -81,6 +84,35 @@ class ReportAndSleep:
     def __call__(self) -> None:
         self.path.write_text(str(os.getpid()))
         time.sleep(120)
+
+
+@dataclass(frozen=True)
+class Logged:
+    """Settings of a run whose every computed chunk leaves a line ``process first-seed`` in a log."""
+
+    log: Path
+    seconds: float = 0.02
+
+    def resolved(self) -> dict[str, Any]:
+        return {"kind": "logged"}
+
+    def compute(self, seeds: range) -> dict[str, Tensor]:
+        with open(self.log, "a") as log:
+            log.write(f"{os.getpid()} {seeds.start // CHUNK}\n")
+        time.sleep(self.seconds)
+        return {"seeds": torch.arange(seeds.start, seeds.stop)}
+
+
+def logged_tasks(store: RunStore, settings: Logged, n_chunks: int) -> list[SharedChunk]:
+    run = open_run(settings, store)
+    return [SharedChunk((SeedChunk(run, settings, i),)) for i in range(n_chunks)]
+
+
+def fill_logged(root: Path, settings: Logged, n_chunks: int, ready: Any = None) -> None:
+    store = RunStore(root)
+    if ready is not None:
+        ready.wait()
+    fill(logged_tasks(store, settings, n_chunks), store, Workers(1), "logged", n_chunks * CHUNK)
 
 
 def big_chunk(i: int) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ from typing import Any
 from experiments.measurement import Measurement, Result
 from experiments.references import floor_identity, measure_floor
 from experiments.samples import FLOOR_METRICS, SampleMeasurement
+from skiptune.errors import SkiptuneError
 from skiptune.runtime.claims import made_once
 from skiptune.runtime.distributed import barrier, world
 from skiptune.runtime.filling import fill
@@ -19,6 +20,10 @@ from skiptune.runtime.seed_chunks import CHUNK, SeedChunk, chunk_numbers, open_r
 from skiptune.runtime.shared_chunks import joined
 from skiptune.runtime.store import Run, RunStore
 from skiptune.runtime.workers import Workers, one_thread
+
+
+class NotComputed(SkiptuneError):
+    """A result that is not in the store, and why."""
 
 
 @dataclass(frozen=True)
@@ -31,20 +36,29 @@ class Spent:
 
 @dataclass
 class Bench:
-    """A run store, workers, a device; ``label`` stands before the progress."""
+    """A run store, workers, a device; ``label`` stands before the progress.
+
+    One that does not ``compute`` has the stored results only.
+    """
 
     store: RunStore
     workers: Workers
     device: str = "cpu"
     label: str = "sampling"
+    computes: bool = True
 
     def measure(self, measurements: Sequence[Measurement]) -> list[Result]:
         """Results in order; only missing chunks and missing records are computed.
 
         Under torchrun every process computes its share of the chunks and all return the same results.
+
+        Raises:
+            NotComputed: a record is not there and the bench does not compute.
         """
         records = [self.store.open(m.identity) for m in measurements]
         unfinished = [m for m, record in zip(measurements, records, strict=True) if record.record() is None]
+        if unfinished and not self.computes:
+            raise NotComputed(open_run(unfinished[0].settings, self.store).failure() or "not computed yet")
         spent = self.compute(unfinished)
         if world().is_main:
             for measurement, record in zip(measurements, records, strict=True):
@@ -100,7 +114,7 @@ class Bench:
             with one_thread():
                 run.write_record(measure_floor(self.store, real, measurement.blocks.size, metrics))
 
-        if world().is_main:
+        if world().is_main and self.computes:
             made_once(run.record_path, record)
         barrier()
-        return Result.read(run.id, run.record())
+        return Result.read(run.id, run.record()) if self.computes or run.record() else None

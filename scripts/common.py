@@ -28,6 +28,7 @@ from skiptune.runtime.distributed import world
 from skiptune.runtime.files import write_atomic
 from skiptune.runtime.provenance import device
 from skiptune.runtime.sampling import SamplingSettings
+from skiptune.runtime.stopping import STOPPED, Stopped, stop_on_signals
 from skiptune.runtime.store import RunStore
 from skiptune.runtime.tracking import Tracker, default_tracker, make_tracker
 from skiptune.runtime.workers import Workers, default_workers
@@ -79,8 +80,12 @@ def command(name: str) -> Callable[[Callable[[dict[str, Any]], None]], Callable[
         def main() -> None:
             # Hydra then leaves its errors to us instead of printing a page.
             os.environ["HYDRA_FULL_ERROR"] = "1"
+            stop_on_signals()
             try:
                 program()
+            except Stopped as error:
+                complain(f"stopped by {error}; what was computed is kept, the same command goes on", "")
+                raise SystemExit(STOPPED) from None
             except KeyboardInterrupt:
                 complain("stopped; what was computed is kept, the same command goes on from there", "")
                 raise SystemExit(INTERRUPTED) from None

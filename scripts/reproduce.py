@@ -9,14 +9,21 @@ here = os.path.dirname(os.path.realpath(__file__))
 if os.path.realpath(sys.path[0]) == here:  # else scripts/inspect.py would hide the standard library's
     sys.path[0] = os.path.dirname(here)
 
+import json
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from experiments.bench import Bench
 from experiments.cost import dry_run
-from experiments.make_table import make_table
-from experiments.scale import parse_scale, role_descriptions
-from experiments.tables.config import parse_table
+from experiments.make_table import make_table, measure_floors, measure_rows, scale_of
+from experiments.scale import Scale, named, parse_scale, role_descriptions
+from experiments.tables.config import RowConfig, TableConfig, parse_table
 from experiments.tables.render import render_text
 from experiments.tables.write import table_folder
 from scripts.common import (
@@ -27,10 +34,13 @@ from scripts.common import (
     complain,
     make_bench,
     open_tracker,
+    plain,
 )
 from skiptune.errors import SkiptuneError
 from skiptune.runtime.distributed import world
 from skiptune.runtime.store import run_id
+
+EACH = "rows=each"
 
 
 @command("reproduce")
@@ -42,6 +52,10 @@ def main(config: dict[str, Any]) -> None:
             if world().is_main:
                 print(dry_run(table, scale))
             return
+        if config["rows"] != "all":
+            print_rows(chosen_rows(config["rows"], table, scale.name), table, scale, bench)
+            return
+        bench.computes = config["compute"]
         results = Path(str(config["results"]))
         folder = table_folder(results, scale.name, table.paper)
         tracker = None
@@ -61,6 +75,45 @@ def main(config: dict[str, Any]) -> None:
     print(render_text(result, table, role_descriptions(table.rows_at(scale.name), scale)))
     for path in sorted(folder.glob(f"{table.name}*")):
         print(f"wrote {path}")
+
+
+def chosen_rows(names: Any, table: TableConfig, scale: str) -> list[RowConfig]:
+    """The rows of that scale by id: one, or a list. Raises SkiptuneError for an unknown one."""
+    known = {row.id: row for row in table.rows_at(scale)}
+    wanted = names if isinstance(names, list) else [names]
+    return [named(name, known, f"row of {table.paper}/{table.name} at scale {scale}") for name in wanted]
+
+
+def print_rows(rows: list[RowConfig], table: TableConfig, scale: Scale, bench: Bench) -> None:
+    """Measure some rows and their floors; a line of JSON for each row, no table."""
+    found = measure_rows(rows, table, scale_of(table, scale), bench)
+    measure_floors(rows, found.measurements, bench)
+    for id, result in found.results.items() if world().is_main else ():
+        values = {name: result.value(name) for name in result.blocks}
+        numbers = {name: {"value": v.value, "low": v.low, "high": v.high} for name, v in values.items()}
+        print(
+            json.dumps({"row": id, "record": result.record, "run": result.run, "values": numbers}), flush=True
+        )
+
+
+def each_row(arguments: list[str]) -> int:
+    """The sweep that ``rows=each`` means, a job a row, then the table of what it left; returns an exit code.
+
+    Raises SkiptuneError as the configuration does.
+    """
+    rest = [argument for argument in arguments if argument not in ("-m", "--multirun", EACH)]
+    composed = [a for a in rest if not a.startswith(("launcher=", "hydra.", "hydra/"))]
+    try:
+        with initialize_config_dir(CONFIGS, version_base="1.3"):
+            config = plain(compose("reproduce", composed))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise SkiptuneError(str(error)) from error
+    ids = [row.id for row in parse_table(config["table"], "table").rows_at(config["scale"]["name"])]
+    script = [sys.executable, os.path.realpath(__file__)]
+    sweep = subprocess.call([*script, "-m", *rest, f"rows={','.join(ids)}"])
+    if sweep not in (0, USER_ERROR):
+        return sweep
+    return max(sweep, subprocess.call([*script, *composed, "compute=false"]))
 
 
 def normalised(arguments: list[str]) -> list[str]:
@@ -97,6 +150,8 @@ def table_file(name: str) -> str:
 if __name__ == "__main__":
     try:
         sys.argv[1:] = normalised(sys.argv[1:])
+        if EACH in sys.argv:
+            raise SystemExit(each_row(sys.argv[1:]))
     except SkiptuneError as error:
         complain(error)
         raise SystemExit(USER_ERROR) from None

@@ -25,6 +25,7 @@ from typing import Any
 
 from skiptune.errors import SkiptuneError
 from skiptune.runtime.files import file_system_now, unwritable
+from skiptune.runtime.stopping import check_stop
 
 SUFFIX = ".claim"
 HEARTBEAT = 15.0  # seconds between two touches
@@ -147,8 +148,12 @@ def give_back_dead(folders: Iterable[Path]) -> None:
 
 
 def made_once(target: Path, make: Callable[[], None]) -> None:
-    """Call ``make``, which writes ``target``, unless it is there; wait while another process is making it."""
+    """Call ``make``, which writes ``target``, unless it is there; wait while another process is making it.
+
+    Raises Stopped before ``make`` if this process was told to stop.
+    """
     while not target.exists():
+        check_stop()
         with claiming([target]) as mine:
             if mine:
                 make()

@@ -11,6 +11,7 @@ from skiptune.runtime.claims import POLL, claimed, give_back_dead
 from skiptune.runtime.distributed import World, barrier, share, world
 from skiptune.runtime.progress import Progress
 from skiptune.runtime.shared_chunks import SharedChunk
+from skiptune.runtime.stopping import check_stop
 from skiptune.runtime.store import RunStore
 from skiptune.runtime.workers import Workers
 
@@ -85,6 +86,7 @@ def _work(missing: list[SharedChunk], workers: Workers, look: Callable[[], None]
             if free:
                 workers.run(free, lambda _: look())
             else:
+                check_stop()
                 time.sleep(POLL)
             look()
             missing = still_missing(missing)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
@@ -37,7 +38,11 @@ class SharedChunk:
     def __call__(self) -> Counter[str]:
         with claiming(self.paths) as paths:
             mine = [chunk for chunk in self.chunks if chunk.path in paths]
-            _compute(mine)
+            try:
+                _compute(mine)
+            except Exception as error:
+                _keep_reason(mine, error)
+                raise
         return Counter(chunk.run.id for chunk in mine)
 
     def missing(self) -> SharedChunk | None:
@@ -60,6 +65,15 @@ def _compute(chunks: Sequence[SeedChunk]) -> None:
     for error in found:
         if isinstance(error, SkiptuneError):
             raise error
+
+
+def _keep_reason(chunks: Sequence[SeedChunk], error: Exception) -> None:
+    """For whoever looks at the store and not at this process. A disk that is full cannot keep it."""
+    reason = str(error) if isinstance(error, SkiptuneError) else f"{type(error).__name__}: {error}"
+    for chunk in chunks:
+        if not chunk.path.exists():
+            with contextlib.suppress(SkiptuneError):
+                chunk.run.write_failure(" ".join(reason.split()))
 
 
 def joined(chunks: Sequence[SeedChunk]) -> list[SharedChunk]:

@@ -43,6 +43,10 @@ class Run:
     def record_path(self) -> Path:
         return self.folder / "record.json"
 
+    @property
+    def failure_path(self) -> Path:
+        return self.folder / "failure.json"
+
     def has_chunk(self, i: int) -> bool:
         return self.chunk_path(i).exists()
 
@@ -65,6 +69,7 @@ class Run:
         """Write chunk `i` whole or not at all. Raises SkiptuneError for NaN or inf, or if it cannot write."""
         self._prepare(self.chunk_path(i).parent)
         chunks.write(self.chunk_path(i), tensors, self._owner(i))
+        self.failure_path.unlink(missing_ok=True)
 
     def write_record(self, record: Mapping[str, Any]) -> None:
         """Store the result: plain, finite JSON values. Raises SkiptuneError for anything else."""
@@ -81,6 +86,15 @@ class Run:
         if not isinstance(record, dict):
             raise SkiptuneError(f"{path} is damaged: delete it and run again; the chunks are kept")
         return record
+
+    def write_failure(self, reason: str) -> None:
+        """Keep why the last attempt failed, until a chunk is written. Raises SkiptuneError if it cannot."""
+        self._prepare(self.folder)
+        write_atomic(self.failure_path, _pretty({"reason": reason}))
+
+    def failure(self) -> str | None:
+        """Why the last attempt failed, if it did. Raises SkiptuneError if the file is damaged."""
+        return str(read_json(self.failure_path)["reason"]) if self.failure_path.exists() else None
 
     def _owner(self, i: int) -> str:
         # In the checksum, so that a chunk copied from another run or place is refused.

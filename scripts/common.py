@@ -24,7 +24,7 @@ from experiments.references import RealImages, default_reference_images
 from skiptune.checkpoints.models import resolve_model
 from skiptune.errors import SkiptuneError
 from skiptune.evaluation.extractors import ExtractorRef
-from skiptune.runtime.distributed import world
+from skiptune.runtime.distributed import join, tell_others, world
 from skiptune.runtime.files import write_atomic
 from skiptune.runtime.provenance import device
 from skiptune.runtime.sampling import SamplingSettings
@@ -65,12 +65,14 @@ def command(name: str) -> Callable[[Callable[[dict[str, Any]], None]], Callable[
             nonlocal started, failed
             started = True
             try:
+                join()
                 function(plain(config))
             except (SkiptuneError, OSError) as error:
                 sweep = HydraConfig.get().mode == RunMode.MULTIRUN
                 complain(f"{error} (job {' '.join(HydraConfig.get().overrides.task)})" if sweep else error)
                 # Under torchrun a job given up by one rank only would leave the others waiting.
                 if not sweep or world().size > 1:
+                    tell_others(error)
                     raise SystemExit(USER_ERROR) from None
                 failed = True
 
@@ -84,6 +86,7 @@ def command(name: str) -> Callable[[Callable[[dict[str, Any]], None]], Callable[
             try:
                 program()
             except Stopped as error:
+                tell_others(f"it was stopped by {error}")
                 complain(f"stopped by {error}; what was computed is kept, the same command goes on", "")
                 raise SystemExit(STOPPED) from None
             except KeyboardInterrupt:
@@ -92,6 +95,7 @@ def command(name: str) -> Callable[[Callable[[dict[str, Any]], None]], Callable[
             except Exception as error:
                 # Before the first job it is the command line that Hydra cannot make sense of.
                 if started and not isinstance(error, (HydraException, OmegaConfBaseException, OSError)):
+                    tell_others(f"{type(error).__name__}: {error}")
                     raise
                 complain(error)
                 raise SystemExit(USER_ERROR) from None

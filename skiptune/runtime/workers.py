@@ -112,9 +112,11 @@ class Workers:
         failure: BaseException | None = None
         while running or (waiting and failure is None):
             # Only as many as can run: a queued future could no longer be dropped after a failure.
-            if failure is None and not running:
+            if not running:
                 check_stop()
-            while waiting and len(running) < self.count and failure is None and not stop_wanted():
+            # The first round is begun as a whole: its tasks may wait for each other.
+            more = failure is None and not (running and stop_wanted())
+            while waiting and len(running) < self.count and more:
                 i = waiting.popleft()
                 running[self._submit(tasks[i])] = i
             done, _ = wait(running, return_when=FIRST_COMPLETED)

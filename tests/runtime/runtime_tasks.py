@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from skiptune.errors import SkiptuneError
-from skiptune.runtime.distributed import barrier, share, world
+from skiptune.runtime.distributed import barrier, join, share, tell_others, world
 from skiptune.runtime.filling import fill
 from skiptune.runtime.seed_chunks import CHUNK, SeedChunk, open_run
 from skiptune.runtime.shared_chunks import SharedChunk
@@ -113,6 +113,27 @@ def fill_logged(root: Path, settings: Logged, n_chunks: int, ready: Any = None) 
     if ready is not None:
         ready.wait()
     fill(logged_tasks(store, settings, n_chunks), store, Workers(1), "logged", n_chunks * CHUNK)
+
+
+def member(rank: int, size: int, port: int, root: Path, n_chunks: int, end: str) -> None:
+    """One of several processes that fill a run; rank 1 comes to another end. Leaves its error in a file."""
+    os.environ.update(
+        {"RANK": str(rank), "WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    )
+    sys.stderr = open(root / f"stderr{rank}", "w", buffering=1)
+    join()
+    try:
+        if rank == 1 and end != "well":
+            while not list(root.glob("runs/*/chunks/*.safetensors")):
+                time.sleep(0.02)
+            if end == "killed":
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise SkiptuneError("no room on node7")
+        fill_logged(root, Logged(root / "log", 0.05), n_chunks)
+    except SkiptuneError as error:
+        tell_others(error)
+        (root / f"error{rank}").write_text(f"{time.time()} {error}")
+        raise SystemExit(2) from None
 
 
 def big_chunk(i: int) -> dict[str, Tensor]:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import shutil
 import subprocess
-import sys
 import threading
 import time
 from collections import Counter
-from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
@@ -24,17 +21,6 @@ from skiptune.runtime.files import remove_stale
 from skiptune.runtime.store import RunStore
 
 ELSEWHERE = {"host": "node7", "boot": "another", "namespace": "pid:[1]", "pid": 4711, "start": "1"}
-
-
-@pytest.fixture(scope="module")
-def processes():
-    """Quick processes: forks of a server that has imported torch."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["runtime_tasks"])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # else Python 3.11 cannot preload it
-        forkserver.ensure_running()
-    return context
 
 
 def error_of(action) -> str:

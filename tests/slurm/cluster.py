@@ -98,7 +98,10 @@ class Cluster:
 
     def __exit__(self, *_: object) -> None:
         with contextlib.suppress(subprocess.SubprocessError, OSError):
-            self.ask("scancel", "--user=root", "--signal=KILL")
+            self.ask("scancel", "--user=root")
+            end = time.monotonic() + 15
+            while self.ask("squeue", "-h") and time.monotonic() < end:
+                time.sleep(0.5)
         for daemon in reversed(self._daemons):
             daemon.send_signal(signal.SIGTERM)
         for daemon in reversed(self._daemons):

@@ -17,6 +17,7 @@ from skiptune.runtime.jobs.launch import filled_in
 from skiptune.runtime.stopping import STOPPED
 
 ERROR = "error: "
+AFTER_TERM = 120.0  # seconds within which SLURM ends a job that it told to stop (KillWait)
 _LIBC = ctypes.CDLL(None)  # loaded here, because it cannot be after a fork
 PATIENCE = 60.0  # seconds for the chunk at hand, then for dropping it
 
@@ -67,12 +68,16 @@ class Command:
             self._signal(signal.SIGTERM)
             raise
         reader.join()
+        if code == STOPPED and "SLURM_JOB_ID" in os.environ:
+            # SLURM cancels this job or puts it back into its queue: it has no outcome yet, and ends soon.
+            time.sleep(AFTER_TERM)
         return Outcome(self.name, code, out, "" if code == 0 else _reason(code, errors))
 
     def checkpoint(self) -> Any:
         """Waits for the chunk at hand, drops it if that takes too long; this command goes on later."""
         from submitit.helpers import DelayedSubmission
 
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # once is enough
         end = time.monotonic() + 2 * self.patience
         while self._child is not None and self._child.poll() is None and time.monotonic() < end:
             # Again and again: while it imports, it does not listen yet.

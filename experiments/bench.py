@@ -13,7 +13,7 @@ from experiments.references import floor_identity, measure_floor
 from experiments.samples import FLOOR_METRICS, SampleMeasurement
 from skiptune.errors import SkiptuneError
 from skiptune.runtime.claims import made_once
-from skiptune.runtime.distributed import barrier, world
+from skiptune.runtime.distributed import barrier, share, world
 from skiptune.runtime.filling import fill
 from skiptune.runtime.provenance import provenance
 from skiptune.runtime.seed_chunks import CHUNK, SeedChunk, chunk_numbers, open_run
@@ -50,7 +50,7 @@ class Bench:
     def measure(self, measurements: Sequence[Measurement]) -> list[Result]:
         """Results in order; only missing chunks and missing records are computed.
 
-        Under torchrun every process computes its share of the chunks and all return the same results.
+        Under torchrun every process computes a share of chunks and records; all return the same results.
 
         Raises:
             NotComputed: a record is not there and the bench does not compute.
@@ -60,9 +60,8 @@ class Bench:
         if unfinished and not self.computes:
             raise NotComputed(open_run(unfinished[0].settings, self.store).failure() or "not computed yet")
         spent = self.compute(unfinished)
-        if world().is_main:
-            for measurement, record in zip(measurements, records, strict=True):
-                made_once(record.record_path, partial(self._record, record, measurement, spent))
+        for measurement, record in share(list(zip(measurements, records, strict=True)), world()):
+            made_once(record.record_path, partial(self._record, record, measurement, spent))
         barrier()
         return [Result.read(record.id, record.record()) for record in records]
 
@@ -75,8 +74,8 @@ class Bench:
                 tasks[run.id, number] = SeedChunk(run, measurement.settings, number)
         # Every process divides the same list, which others' writing does not change.
         filled = fill(joined(list(tasks.values())), self.store, self.workers, self.label, len(tasks) * CHUNK)
-        share = filled.seconds / max(1, filled.chunks.total())
-        return {id: Spent(share * n, filled.images_per_second) for id, n in filled.chunks.items()}
+        each = filled.seconds / max(1, filled.chunks.total())
+        return {id: Spent(each * n, filled.images_per_second) for id, n in filled.chunks.items()}
 
     def evaluate(self, measurement: Measurement, spent: dict[str, Spent]) -> dict[str, Any]:
         """The record: block values of every metric, measured NFE, what it took and where it was made.

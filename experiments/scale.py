@@ -65,6 +65,7 @@ class Scale:
     checkpoints: Path
     device: str
     protocol: Protocol
+    precision: str = "fp32"
 
     def role(self, name: str) -> Role:
         """The role of that name. Raises SkiptuneError, listing the known ones, if the scale has none."""
@@ -91,6 +92,7 @@ class Scale:
             micro_batch=self.micro_batch,
             device=self.device,
             noise_device=self.noise_device,
+            precision=self.precision,
         )
 
     def reference(self, role_name: str, features: ExtractorRef) -> RealImages | ReferenceFile:
@@ -203,6 +205,7 @@ def parse_scale(config: Config, bench_device: str) -> Scale:
         roles={name: parse_role(role) for name, role in scale["roles"].items()},
         micro_batch=scale["micro_batch"],
         noise_device=scale["noise_device"],
+        precision=scale["precision"],
         samplers=config["samplers"],
         extractors=config["extractors"],
         checkpoints=Path(str(config["checkpoints"])),

@@ -27,7 +27,8 @@ from skiptune.evaluation.extractors import ExtractorRef
 from skiptune.runtime.distributed import join, tell_others, world
 from skiptune.runtime.files import write_atomic
 from skiptune.runtime.provenance import device
-from skiptune.runtime.sampling import SamplingSettings
+from skiptune.runtime.sampling import SamplingSettings, with_fitting_micro_batch
+from skiptune.runtime.seed_chunks import CHUNK
 from skiptune.runtime.stopping import STOPPED, Stopped, stop_on_signals
 from skiptune.runtime.store import RunStore
 from skiptune.runtime.tracking import Tracker, default_tracker, make_tracker
@@ -157,15 +158,21 @@ def make_bench(config: dict[str, Any]) -> Iterator[Bench]:
 
 def sampling_of(config: dict[str, Any], device: str) -> SamplingSettings:
     """The sampling that a resolved configuration describes. Raises SkiptuneError for a missing file."""
-    checkpoints = Path(str(config["checkpoints"]))
-    return SamplingSettings(
+    checkpoints, micro_batch = Path(str(config["checkpoints"])), config["micro_batch"]
+    settings = SamplingSettings(
         model=resolve_model(config["model"], checkpoints),
         sampler=config["sampler"],
         intervention=config["intervention"],
         features=ExtractorRef.resolve(config["features"], checkpoints),
-        micro_batch=config["micro_batch"],
+        micro_batch=CHUNK if micro_batch == "auto" else micro_batch,
         device=device,
         noise_device=config["noise_device"],
+        precision=config["precision"],
+    )
+    return (
+        with_fitting_micro_batch(settings, RunStore(str(config["outputs"])))
+        if micro_batch == "auto"
+        else settings
     )
 
 

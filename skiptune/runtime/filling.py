@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from skiptune.runtime.claims import POLL, claimed, give_back_dead
 from skiptune.runtime.distributed import World, barrier, share, world
@@ -14,6 +15,8 @@ from skiptune.runtime.shared_chunks import SharedChunk
 from skiptune.runtime.stopping import check_stop
 from skiptune.runtime.store import RunStore
 from skiptune.runtime.workers import Workers
+
+T = TypeVar("T")
 
 LOOK = 1.0  # seconds between two looks at what is there
 
@@ -65,7 +68,7 @@ def fill(tasks: Sequence[SharedChunk], store: RunStore, workers: Workers, label:
     return Filled(lacking, seconds, (images - before) / seconds)
 
 
-def in_turn(tasks: Sequence[SharedChunk], world: World) -> list[SharedChunk]:
+def in_turn(tasks: Sequence[T], world: World) -> list[T]:
     """The tasks of this process, then those of the others from the end, which their owners reach last."""
     mine = share(tasks, world)
     others = [task for i, task in enumerate(tasks) if i % world.size != world.rank]

@@ -120,7 +120,7 @@ def member(rank: int, size: int, port: int, root: Path, n_chunks: int, end: str)
     os.environ.update(
         {"RANK": str(rank), "WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     )
-    sys.stderr = open(root / f"stderr{rank}", "w", buffering=1)
+    os.dup2(os.open(root / f"stderr{rank}", os.O_WRONLY | os.O_CREAT), 2)
     join()
     try:
         if rank == 1 and end != "well":

@@ -25,15 +25,17 @@ ROW = "id: {0}, label: {0}, arm: {1}, role: class_conditional_edm, sampler: {{na
 ROWS = ", ".join(
     f"{{{ROW.format(name, arm)}, intervention: {{name: skip_tuning, rho_bottom: {rho}}}{more}}}"
     for name, arm, rho, more in (
-        ("plain", "baseline", 1.0, ""),
-        ("tuned", "selected", "tuned", ", baseline: plain, scales: [desk]"),
+        ("heun_baseline", "baseline", 1.0, ""),
+        ("heun_selected", "selected", "tuned", ", baseline: heun_baseline, scales: [desk]"),
     )
 )
+PARAMETERS = "{metric: fid, weak: 1.0, strong: 0.6, rows: {desk: [heun_selected]}}"
 TABLE = (
     "table=skip_tuning/02",
     f"table.rows=[{ROWS}]",
-    "table.tuning={metric: fid, grids: {tuned: [0.8, 0.9]}}",
-    "table.claims.0.parameters.rows={desk: [tuned]}",
+    "table.tuning.grids.heun_selected=[0.8, 0.9]",
+    "~table.tuning.grids.unipc_selected",
+    f"table.claims=[{{id: ST-C1, statement: falls, rule: ratio_below, parameters: {PARAMETERS}}}]",
     "scale.seeds.report={first: 0, count: 2, size: 250}",
     "scale.seeds.select={first: 1000000, count: 1, size: 250}",
     "scale.roles.class_conditional_edm.reference_images=300",

@@ -66,7 +66,7 @@ class Watched:
             )
 
     def wait(self, condition) -> object:
-        end = time.monotonic() + 300
+        end = time.monotonic() + 600
         while not (found := condition()):
             assert self.process.poll() is None and time.monotonic() < end, self.errors.read_text()
             time.sleep(0.1)
@@ -107,7 +107,7 @@ def test_a_preempted_job_goes_on_and_a_killed_one_is_named_in_the_table(cluster,
     first, *_ = watched.wait(lambda: watched.chunks(PREEMPTED, "*.safetensors"))
     written = first.stat().st_mtime_ns
 
-    out, _ = watched.process.communicate(timeout=300)
+    out, _ = watched.process.communicate(timeout=600)
     errors = watched.errors.read_text()
     assert watched.process.returncode == 2, errors
     assert f"job rows=steps{KILLED}" in errors and "without a result" in errors

@@ -6,6 +6,8 @@ GOLDEN = tests/data/golden
 NAME   =
 PAPER  = *
 PYTHON =
+ENTITY =
+OUTPUTS = outputs
 
 STAMP  = .venv/.installed
 TESTS  = .venv/.installed-test
@@ -21,15 +23,16 @@ TABLES    = $(patsubst configs/table/%.yaml,%,$(wildcard configs/table/$(PAPER)/
 COMMA    := ,
 SPACE    := $(subst ,, )
 # Those of the desk, teachers, autoencoders and feature networks before what is made from them.
-DESK      = $(filter-out %_imagenet64 edm_imagenet64_% %_cifar10 %_celeba,$(patsubst configs/training/%.yaml,%,$(wildcard configs/training/*.yaml)))
+# A pruned student is trained for a strategy, which is named when it is wanted.
+DESK      = $(filter-out %_imagenet64 edm_imagenet64_% %_cifar10 %_celeba pruned_student_%,$(patsubst configs/training/%.yaml,%,$(wildcard configs/training/*.yaml)))
 FIRST     = edm_glyphs autoencoder_glyphs glyphs_features
-TRAININGS = $(FIRST) $(filter-out $(FIRST) ddim1_digits,$(DESK))
-# Trained from two more seeds, for intervals that hold the spread of trainings. ddim2_digits exports ddim1_digits on its way.
+TRAININGS = $(FIRST) $(filter-out $(FIRST) ddim1_%,$(DESK))
+# Trained from two more seeds, for intervals that hold the spread of trainings. DDIM-2 exports DDIM-1 on its way.
 SEEDED    = ddim2_digits s2dm_skip2_digits s2dm_skip10_digits s2dm_skip50_digits s2dm_weights50_digits
 
 MAKEFLAGS += --no-print-directory --no-builtin-rules
 .DEFAULT_GOAL := help
-.PHONY: help install download paper-check reproduce-all train-desk-models test check benchmark verify-golden lock clean FORCE
+.PHONY: help install download paper-check status report sync browse dashboard reproduce-all train-desk-models test check benchmark verify-golden lock clean FORCE
 
 help: ## Show this list
 	@echo "make TARGET [SCALE=desk|paper] [GPUS=n] [PAPER=name] [ARGS='more=settings'] [PYTHON=/path/to/python3.11]"
@@ -59,6 +62,12 @@ reproduce-s2dm-supplement-%: $(STAMP) FORCE ## Supplement N (a name) to S2-DMs, 
 reproduce-ip-table-%: $(STAMP) FORCE ## Table N of Importance Probe
 	@$(call TABLE,importance_probe/$*)
 
+reproduce-ip-supplement-%: $(STAMP) FORCE ## Supplement N (a name) to Importance Probe, beyond the paper
+	@$(call TABLE,importance_probe/supplement_$*)
+
+reproduce-ip-figure-%: $(STAMP) FORCE ## Figure N of Importance Probe
+	@$(call TABLE,importance_probe/figure_$*)
+
 # Without GPUS all tables in one process, which starts its workers once. Ranks stop with the first that fails, hence the loop.
 reproduce-all: $(STAMP) ## Every table and figure (of PAPER=skip_tuning, ...); one that fails does not stop the others
 	@$(if $(filter-out 0 1,$(GPUS)),failed=; for table in $(TABLES); do $(call TABLE,$$table) || failed="$$failed $$table"; done; \
@@ -70,6 +79,24 @@ download: $(STAMP) ## Get the official files NAME="a b" or NAME=all; without NAM
 
 paper-check: $(STAMP) ## Files, download, GPU-hours of all tables at SCALE=paper, and what is missing here
 	@$(PY) scripts/paper_check.py $(ARGS)
+
+status: $(STAMP) ## What is done and missing of every table, and the time left, from the run store alone
+	@$(PY) scripts/status.py scale=$(SCALE) $(ARGS)
+
+report: $(STAMP) ## All results as pages to open from the disk: results/report/index.html
+	@$(PY) scripts/report.py $(ARGS)
+
+sync: $(STAMP) ## Upload to Weights & Biases what was tracked offline (needs an account: wandb login)
+	@runs=$$(ls -d $(OUTPUTS)/wandb/offline-run-* 2>/dev/null); \
+	if [ -z "$$runs" ]; then echo "error: nothing was tracked offline in $(OUTPUTS)/wandb" >&2; exit 1; fi; \
+	.venv/bin/wandb sync --yes $$runs
+
+browse: $(STAMP) ## Look at offline runs in the terminal (the viewer of Weights & Biases)
+	@if [ ! -d $(OUTPUTS)/wandb ]; then echo "error: nothing was tracked in $(OUTPUTS)/wandb" >&2; exit 1; fi; \
+	.venv/bin/wandb leet $(OUTPUTS)/wandb
+
+dashboard: $(STAMP) ## A dashboard of PAPER on the site of Weights & Biases, for ENTITY (a user or team there)
+	@$(PY) scripts/dashboard.py paper=$(PAPER) entity=$(ENTITY) scale=$(SCALE) $(ARGS)
 
 train-desk-models: $(STAMP) ## Train all desk models, shipped or not yet (a night on 2 cores; stop and go on at will)
 	@for name in $(TRAININGS); do \

@@ -16,10 +16,13 @@ from skiptune.runtime.claims import made_once
 from skiptune.runtime.distributed import barrier, share, world
 from skiptune.runtime.filling import fill
 from skiptune.runtime.provenance import provenance
-from skiptune.runtime.seed_chunks import CHUNK, SeedChunk, chunk_numbers, open_run
+from skiptune.runtime.seed_chunks import CHUNK, AnyRun, BuiltRun, SeedChunk, chunk_numbers, open_run
 from skiptune.runtime.shared_chunks import joined
 from skiptune.runtime.store import Run, RunStore
 from skiptune.runtime.workers import Workers, one_thread
+
+Wanted = tuple[AnyRun, range]
+"""A run and the seeds whose chunks are wanted."""
 
 
 class NotComputed(SkiptuneError):
@@ -66,12 +69,25 @@ class Bench:
         return [Result.read(record.id, record.record()) for record in records]
 
     def compute(self, measurements: Sequence[Measurement]) -> dict[str, Spent]:
-        """Compute the missing chunks of all measurements; returns what each run took."""
+        """Compute the missing chunks of all measurements and of what they are built from, first these.
+
+        Returns what each run took.
+        """
+        rounds: list[list[Wanted]] = [[(m.settings, m.blocks.seeds) for m in measurements]]
+        while inputs := inputs_of(rounds[0]):
+            rounds.insert(0, inputs)
+        spent: dict[str, Spent] = {}
+        for wanted in rounds:
+            spent |= self.compute_runs(wanted)
+        return spent
+
+    def compute_runs(self, wanted: Sequence[Wanted]) -> dict[str, Spent]:
+        """Compute the missing chunks of runs whose inputs are there; returns what each run took."""
         tasks: dict[tuple[str, int], SeedChunk] = {}
-        for measurement in measurements:
-            run = open_run(measurement.settings, self.store)
-            for number in chunk_numbers(measurement.blocks.seeds):
-                tasks[run.id, number] = SeedChunk(run, measurement.settings, number)
+        for settings, seeds in wanted:
+            run = open_run(settings, self.store)
+            for number in chunk_numbers(seeds):
+                tasks[run.id, number] = SeedChunk(run, settings, number)
         # Every process divides the same list, which others' writing does not change.
         filled = fill(joined(list(tasks.values())), self.store, self.workers, self.label, len(tasks) * CHUNK)
         each = filled.seconds / max(1, filled.chunks.total())
@@ -117,3 +133,12 @@ class Bench:
             made_once(run.record_path, record)
         barrier()
         return Result.read(run.id, run.record()) if self.computes or run.record() else None
+
+
+def inputs_of(wanted: Sequence[Wanted]) -> list[Wanted]:
+    """What these are built from directly, each once."""
+    found: list[Wanted] = []
+    for settings, seeds in wanted:
+        if isinstance(settings, BuiltRun):
+            found += [(run, seeds) for run in settings.inputs.values() if (run, seeds) not in found]
+    return found

@@ -10,7 +10,7 @@ import torch
 
 from experiments.measurement import Evaluated, SeedBlocks
 from skiptune.errors import SkiptuneError
-from skiptune.runtime.seed_chunks import NUMERICS, SeedRun, open_run, read_chunks
+from skiptune.runtime.seed_chunks import NUMERICS, AnyRun, open_run, read_chunks
 from skiptune.runtime.store import RunStore
 
 
@@ -22,7 +22,7 @@ class ImageMeans:
     [N]``, network evaluations per image (or ``stored`` names what does); without it there are none.
     """
 
-    settings: SeedRun
+    settings: AnyRun
     blocks: SeedBlocks
     metrics: tuple[str, ...]
     stored: Mapping[str, str] = field(default_factory=dict)

@@ -11,9 +11,11 @@ from pathlib import Path
 
 from experiments.bench import Bench
 from experiments.drawings.made import Made, Search
+from experiments.importance_probe.cases import CaseMeans
+from experiments.importance_probe.prompt_means import PromptMeans
 from experiments.learned import learned_coefficients
 from experiments.measurement import UNBIASED, Measurement, Result
-from experiments.registry import drawing, kind_of, measurement
+from experiments.registry import drawing, kind_of
 from experiments.samples import SampleMeasurement
 from experiments.scale import Scale, role_descriptions
 from experiments.tables.config import RowConfig, TableConfig
@@ -21,8 +23,8 @@ from experiments.tables.results import Provenance, RowResult, TableResult, floor
 from experiments.tables.rules import Evidence, check_rules, judge
 from experiments.tables.rules.evidence import undecided
 from experiments.tables.write import table_folder, write_table
+from experiments.wanted import best_value, grid_measurements, reported, seeded
 from skiptune.errors import SkiptuneError
-from skiptune.evaluation.metrics import get_metric
 from skiptune.runtime.distributed import world
 
 
@@ -44,7 +46,7 @@ def make_table(config: TableConfig, scale: Scale, bench: Bench, results: Path) -
     Raises:
         SkiptuneError: what the configuration names does not exist, a file is missing, a measurement failed.
     """
-    scale = scale_of(config, scale)
+    scale = seeded(scale, config)
     drawings = [drawing(figure) for figure in config.figures]
     rows = config.rows_at(scale.name)
     check_rules(config.claims)  # what does not exist is said before hours of work
@@ -60,7 +62,15 @@ def make_table(config: TableConfig, scale: Scale, bench: Bench, results: Path) -
     selected = {id: chosen.selected for id, chosen in searches.items()}
     sampled = {id: m for id, m in measurements.items() if isinstance(m, SampleMeasurement)}
     acted = {id: condition.settings.intervention for id, condition in sampled.items()}
-    evidence = Evidence(config, scale.name, {id: r.blocks for id, r in measured.items()}, selected, acted)
+    units = [m.unit for m in measurements.values() if isinstance(m, PromptMeans | CaseMeans)]
+    evidence = Evidence(
+        config,
+        scale.name,
+        {id: r.blocks for id, r in measured.items()},
+        selected,
+        acted,
+        units[0] if units else "seed blocks",
+    )
     missing = f"not measured: {', '.join(lacking)}"
     searched = [result for chosen in searches.values() for result in chosen.results]
     behind = [
@@ -107,13 +117,8 @@ def make_table(config: TableConfig, scale: Scale, bench: Bench, results: Path) -
     return result
 
 
-def scale_of(config: TableConfig, scale: Scale) -> Scale:
-    """The scale with the table's own seed blocks, if it has any."""
-    return scale.with_seeds(config.seeds[scale.name]) if scale.name in config.seeds else scale
-
-
 def measure_rows(rows: Sequence[RowConfig], config: TableConfig, scale: Scale, bench: Bench) -> Rows:
-    """Search and measure these rows, all together. ``scale``: of ``scale_of``. Raises as ``make_table``."""
+    """Search and measure these rows, all together. ``scale``: of ``seeded``. Raises as ``make_table``."""
     for row in rows:
         kind_of(row)
         check_training_seeds(row, config, scale)
@@ -122,11 +127,7 @@ def measure_rows(rows: Sequence[RowConfig], config: TableConfig, scale: Scale, b
     trained: dict[str, list[Measurement]] = {}
     for row in rows:
         chosen = searches.get(row.id)
-        intervention = row.intervention if chosen is None else row.resolved(chosen.selected)
-        metrics = row.metrics or config.metrics
-        trained[row.id] = [
-            measurement(own, row, intervention, own.report, metrics) for own in scale.of_trained(row.role)
-        ]
+        trained[row.id] = reported(row, config, scale, None if chosen is None else chosen.selected)
     parts = iter(bench.measure([one for several in trained.values() for one in several]))
     results = {id: Result.joined([next(parts) for _ in several]) for id, several in trained.items()}
     return Rows(searches, {id: several[0] for id, several in trained.items()}, results)
@@ -189,24 +190,12 @@ def measure_floors(
 def search(row: RowConfig, config: TableConfig, scale: Scale, bench: Bench) -> Search:
     """Measure the grid of a tuned row, and 1 for the figure, on the selection seeds."""
     assert config.tuning is not None
-    metric = config.tuning.metric
     bench.label = f"selection seeds, {row.sampler.get('name', row.id)}"
-    grid = tuple(dict.fromkeys((*grid_beside_one(config, row), 1.0)))
-    wanted = [measurement(scale, row, row.resolved(value), scale.select, (metric,)) for value in grid]
-    results = bench.measure(wanted)
-    values = {value: result.value(metric) for value, result in zip(grid, results, strict=True)}
-    best = min if get_metric(metric).lower_is_better else max
-    chosen = best((value for value in grid if value != 1), key=lambda value: values[value].value)
-    return Search(values, tuple(results), chosen)
-
-
-def grid_beside_one(config: TableConfig, row: RowConfig) -> tuple[float, ...]:
-    """The values to choose among. Raises SkiptuneError if there is only 1, the untouched network."""
-    assert config.tuning is not None
-    grid = tuple(value for value in config.tuning.grids[row.id] if value != 1)
-    if not grid:
-        raise SkiptuneError(f"tuning.grids.{row.id} has no value but 1; give another")
-    return grid
+    wanted = grid_measurements(row, config, scale)
+    results = bench.measure(list(wanted.values()))
+    metric = config.tuning.metric
+    values = {value: result.value(metric) for value, result in zip(wanted, results, strict=True)}
+    return Search(values, tuple(results), best_value(config, values))
 
 
 def row_result(
@@ -218,6 +207,10 @@ def row_result(
     more = {"model": role.description["model"], "features": features}
     if found is not None:
         more |= {"search": "best at an edge of the grid" if found.at_edge else "best inside the grid"}
+    if isinstance(condition, PromptMeans | CaseMeans):
+        more |= {"unit": condition.unit}
+        if role.scorer is not None:
+            more |= {"scorer": role.scorer["name"]}
     protocol = UNBIASED
     if isinstance(condition, SampleMeasurement):
         protocol = scale.protocol

@@ -11,7 +11,7 @@ from experiments.values import Value
 from skiptune.errors import SkiptuneError
 from skiptune.evaluation.metrics import METRICS
 from skiptune.evaluation.protocols import Protocol, get_protocol
-from skiptune.runtime.seed_chunks import SeedRun, chunk_numbers
+from skiptune.runtime.seed_chunks import AnyRun, chunk_numbers
 from skiptune.runtime.store import RunStore
 
 UNBIASED = get_protocol("unbiased")
@@ -64,7 +64,7 @@ class Measurement(typing.Protocol):
     """One condition on some seeds. The kinds of measurement are in ``experiments/registry.py``."""
 
     @property
-    def settings(self) -> SeedRun:
+    def settings(self) -> AnyRun:
         """The run whose chunks are computed."""
         ...
 

@@ -8,21 +8,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from experiments.importance_probe.prompts import Source
 from experiments.learned import coefficients_name, how_to_learn
 from experiments.registry import kind_of
 from experiments.scale import Scale, named, suffixed
 from experiments.tables.config import TableConfig
+from experiments.wanted import seeded
 from skiptune.checkpoints.fetching.official import OfficialFile, bytes_text
+from skiptune.evaluation.perceptual import BACKBONES
 
 # An assumption about one data-centre GPU in half precision, stated wherever it is used.
 SUSTAINED_TFLOPS = 60.0
 TABLES = {"skip_tuning": range(1, 16), "s2dm": range(1, 6), "importance_probe": range(1, 7)}  # of the papers
+LPIPS = BACKBONES["alex"]
 # Modules beyond those of every installation, by the kind of a model or of features.
 PACKAGES = {
     "inception": ("torch_fidelity",),
     "diffusers": ("diffusers", "transformers"),
     "clip": ("open_clip",),
-    "hps": ("open_clip",),
+    "hps_v2": ("open_clip",),
     "lpips": ("lpips",),
 }
 
@@ -83,8 +87,7 @@ def needs_of(config: TableConfig, scale: Scale) -> Needs:
     Raises:
         SkiptuneError: an unknown kind of measurement, role or sampler.
     """
-    if scale.name in config.seeds:
-        scale = scale.with_seeds(config.seeds[scale.name])
+    scale = seeded(scale, config)
     rows = []
     files: dict[str, Need] = {}
     packages: set[str] = set()
@@ -92,8 +95,9 @@ def needs_of(config: TableConfig, scale: Scale) -> Needs:
         role = scale.role(row.role)
         tuned = config.tuning.grids.get(row.id, ()) if config.tuning else ()
         searched = len({*tuned, 1.0}) if tuned else 0  # a search looks at the untouched network too
-        images = len(scale.report.seeds) + searched * len(scale.select.seeds)
         kind = kind_of(row)
+        reported = len(scale.report.seeds) if kind.images is None else kind.images(scale, row)
+        images = reported + searched * len(scale.select.seeds)
         nfe = kind.evaluations(scale, row)
         gflop = images * nfe * role.model.get("gflop_per_nfe", 0.0)
         rows.append(RowNeeds(row.label, role.model["name"], images, nfe, gflop))
@@ -104,7 +108,15 @@ def needs_of(config: TableConfig, scale: Scale) -> Needs:
             seen = [named(name, scale.extractors, "features") for name in role.loss_features]
         trained = [suffixed(role.model, suffix) for suffix in role.suffixes]
         read = [*(trained if kind.weights else []), *(seen if kind.features else [])]
+        if kind.scorer and role.scorer is not None:
+            read.append(role.scorer)
         files |= _files(read)
+        if row.measure.get("distance", {}).get(scale.name) == "lpips":
+            files[LPIPS.file] = Need(f"get it with: python scripts/download.py {LPIPS.entry}")
+            packages.add("lpips")
+        if kind.prompts:
+            source = Source.of(scale)
+            files |= {name: Need(source.url) for name in source.files.values()}
         if kind.features and role.reference:
             files[role.reference] = Need(role.reference_url or "no address")
         if "learned" in row.intervention and role.model["kind"] != "desk":

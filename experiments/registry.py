@@ -10,15 +10,26 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from experiments.drawings.differences import draw_differences
+from experiments.drawings.importance_map import draw_importance_map
 from experiments.drawings.interpolation import draw_interpolation
 from experiments.drawings.lines import draw_lines
 from experiments.drawings.made import Made
+from experiments.drawings.plane import draw_plane
+from experiments.drawings.planted import draw_planted
+from experiments.drawings.prompt_grid import draw_prompt_grid
 from experiments.drawings.rho_curves import draw_rho_curves
 from experiments.drawings.sample_pair import draw_sample_pair
 from experiments.drawings.sample_table import draw_sample_table
 from experiments.drawings.skip_coefficients import draw_skip_coefficients
 from experiments.drawings.time_schedules import draw_time_schedules
 from experiments.drawings.wavelet_images import draw_wavelet_images
+from experiments.importance_probe import costs, planted
+from experiments.importance_probe.importance import importance
+from experiments.importance_probe.noise_error import noise_error
+from experiments.importance_probe.planted import planted_importance
+from experiments.importance_probe.prompt_scores import prompt_scores
+from experiments.importance_probe.pruning import pruning
 from experiments.learned import with_coefficients
 from experiments.measurement import Measurement, SeedBlocks
 from experiments.s2dm import (
@@ -50,12 +61,17 @@ class Kind:
 
     Attributes:
         weights, features: whether the files of the role's model and of its features must be there.
+        images: of a row, where they are not those of the report seeds.
+        prompts, scorer: whether the files of the scale's prompts and of the role's scorer must be there.
     """
 
     make: Make
     evaluations: Callable[[Scale, RowConfig], float]
     weights: bool = True
     features: bool = True
+    images: Callable[[Scale, RowConfig], int] | None = None
+    prompts: bool = False
+    scorer: bool = False
 
 
 def samples(
@@ -115,6 +131,24 @@ KINDS: dict[str, Kind] = {
     ),
     "sampling_time": Kind(sampling_time.sampling_time, timed_evaluations, features=False),
     "loss_ratio": Kind(loss_ratio.loss_ratio, loss_ratio.evaluations, features=False),
+    "prompt_scores": Kind(
+        prompt_scores, costs.of_scores, images=costs.images_of_prompts, prompts=True, scorer=True
+    ),
+    "importance": Kind(
+        importance, costs.of_ranking, features=False, images=costs.images_of_rankings, prompts=True
+    ),
+    "noise_error": Kind(
+        noise_error, costs.of_noise_error, features=False, images=costs.images_of_prompts, prompts=True
+    ),
+    "planted_importance": Kind(
+        planted_importance,
+        planted.evaluations,
+        features=False,
+        images=planted.images,
+        prompts=True,
+        scorer=True,
+    ),
+    "pruning": Kind(pruning, costs.of_pruning, images=costs.images_of_pruning),
     "training_records": Kind(training_records.training_records, training_records.evaluations, features=False),
 }
 
@@ -124,6 +158,11 @@ DRAWINGS: dict[str, Drawing] = {
     "sample_table": draw_sample_table,
     "interpolation": draw_interpolation,
     "lines": draw_lines,
+    "differences": draw_differences,
+    "planted": draw_planted,
+    "importance_map": draw_importance_map,
+    "plane": draw_plane,
+    "prompt_grid": draw_prompt_grid,
     "wavelet_images": draw_wavelet_images,
     "time_schedules": draw_time_schedules,
     "skip_coefficients": draw_skip_coefficients,

@@ -15,6 +15,7 @@ from skiptune.checkpoints.models import resolve_model, where
 from skiptune.errors import SkiptuneError
 from skiptune.evaluation.extractors import ExtractorRef
 from skiptune.evaluation.protocols import Protocol, get_protocol
+from skiptune.evaluation.scorers import ScorerRef
 from skiptune.runtime.sampling import SamplingSettings
 
 Config = Mapping[str, Any]
@@ -26,7 +27,9 @@ class Role:
 
     `loss_features` are the networks whose features denoising losses are taken in; `coefficients` the files
     of learned skip coefficients by variant, without their ending. `suffixes`, one per training seed, end the
-    names of models that differ in nothing but that seed: each makes one of the report blocks.
+    names of models that differ in nothing but that seed: each makes one of the report blocks. `scorer` of
+    text-to-image roles is the configuration of a `ScorerRef`, `guidance` the scale (1: none) of `Prompted`,
+    `micro_batch` the images that go through the network together where the scale's are too many.
     """
 
     model: Config
@@ -37,6 +40,9 @@ class Role:
     loss_features: tuple[str, ...] = ()
     coefficients: Mapping[str, str] = field(default_factory=dict)
     suffixes: tuple[str, ...] = ("",)
+    scorer: Config | None = None
+    guidance: float = 1.0
+    micro_batch: int | None = None
 
     @property
     def description(self) -> dict[str, str]:
@@ -52,6 +58,7 @@ class Scale:
     Attributes:
         samplers, extractors: the configurations of ``configs/sampler`` and ``configs/features`` by name.
         protocol: how the seed blocks of samples become the reported number.
+        prompts: which ones text-to-image roles get, see `experiments/importance_probe/prompts.py`.
     """
 
     name: str
@@ -66,10 +73,15 @@ class Scale:
     device: str
     protocol: Protocol
     precision: str = "fp32"
+    prompts: Config = field(default_factory=dict)
 
     def role(self, name: str) -> Role:
         """The role of that name. Raises SkiptuneError, listing the known ones, if the scale has none."""
         return named(name, self.roles, f"role at scale {self.name}")
+
+    def batch_of(self, role_name: str) -> int:
+        """Images that go through the network of a role together."""
+        return self.role(role_name).micro_batch or self.micro_batch
 
     def sampler(self, settings: Config) -> dict[str, Any]:
         """Sampler settings of a row over the defaults of ``configs/sampler``."""
@@ -79,6 +91,17 @@ class Scale:
         """The role's own features, or others by name. Raises SkiptuneError if their file is missing."""
         config = self.role(role_name).features if name is None else named(name, self.extractors, "features")
         return ExtractorRef.resolve(config, self.checkpoints)
+
+    def scorer(self, role_name: str) -> ScorerRef:
+        """The role's scorer of images and prompts.
+
+        Raises:
+            SkiptuneError: a role that has none, or its file is missing.
+        """
+        scorer = self.role(role_name).scorer
+        if scorer is None:
+            raise SkiptuneError(f"role {role_name} of scale {self.name} has no scorer of images and prompts")
+        return ScorerRef.resolve(scorer, self.checkpoints)
 
     def sampling(
         self, role_name: str, sampler: Config, intervention: Config, features: str | None = None
@@ -211,6 +234,7 @@ def parse_scale(config: Config, bench_device: str) -> Scale:
         checkpoints=Path(str(config["checkpoints"])),
         device=bench_device,
         protocol=table_protocol(scale["protocol"], blocks["report"]),
+        prompts=scale["prompts"],
         **blocks,
     )
 

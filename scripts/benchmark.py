@@ -1,7 +1,7 @@
 """Benchmarks: ``python scripts/benchmark.py SUBJECT [SETTING=VALUE ...]``.
 
-Subjects are ``sampling``, ``training``, ``sharing``, ``scaling``, ``precision``, ``loading``, ``metrics`` and
-``tuning``.
+Subjects are ``sampling``, ``training``, ``sharing``, ``scaling``, ``precision``, ``loading``, ``metrics``,
+``tuning`` and ``probing``.
 
 Settings of ``sampling``: ``edm_repo=DIR device=auto images=500 repeats=5 full_size=true results=results``;
 ``edm_repo`` is your own checkout of NVlabs/edm. Settings of ``training`` (a step with the skip-step loss
@@ -17,7 +17,8 @@ loading official files, about 6 GB of temporary disk): ``systems=all results=res
 dimension=2048 images=10000 few=1000 pictures=64 repeats=3 sizes=1000,2000,... results=results``; parts
 measured before are kept. Settings of ``tuning`` (the search for rho against the exhaustive grid; 6 minutes
 on 2 idle cores): ``select=FIRST,FIRST,... optimisers=10 outputs=outputs results=results``; runs are kept in
-the store.
+the store. Settings of ``probing`` (the Importance Probe in batches against one candidate at a time, and the
+time that skipping blocks saves): ``images=64 repeats=5 results=results``.
 Results go to ``results/benchmarks/``.
 """
 
@@ -32,6 +33,7 @@ if os.path.realpath(sys.path[0]) == here:  # else scripts/inspect.py would hide 
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,7 @@ from experiments.benchmarks.metric_cost import CURVE_SIZES, plot_growth
 from experiments.benchmarks.metric_report import PARTS, growth_curves, measure_part, render_metrics
 from experiments.benchmarks.metrics import Setup
 from experiments.benchmarks.precision import benchmark_precision, render_precision
+from experiments.benchmarks.probing import benchmark_probing, render_probing
 from experiments.benchmarks.sampling import SAMPLERS, benchmark_sampling, render_sampling
 from experiments.benchmarks.scaling import benchmark_scaling, predicted, render_scaling
 from experiments.benchmarks.sharing import benchmark_sharing, render_sharing, searches
@@ -57,11 +60,14 @@ from scripts.common import CONFIGS, USER_ERROR, complain, make_bench, plain, rea
 from scripts.tune import parse_task
 from skiptune.checkpoints.desk import load_desk_denoiser
 from skiptune.checkpoints.models import resolve_model
+from skiptune.denoisers.text_to_image import TextToImage
 from skiptune.errors import SkiptuneError
+from skiptune.importance import RELEASED, TEXT
 from skiptune.runtime.files import write_atomic
 from skiptune.runtime.precision import HALF_PRECISIONS
 from skiptune.runtime.provenance import device
 from skiptune.runtime.seed_chunks import CHUNK
+from skiptune.samplers import make_sampler
 
 Outcome = tuple[dict[str, Any], Callable[[dict[str, Any]], str], str]
 """A report, how it is written as Markdown, and the name of its files."""
@@ -116,7 +122,10 @@ DEFAULTS = {
         "outputs": "outputs",
         "results": "results",
     },
+    "probing": {"images": "64", "repeats": "5", "results": "results"},
 }
+PROBED, PROMPT = "sd_turbo_glyphs", "a bold red letter K on white"
+FEW = 5  # iterations of the probe, of 20, which are alike in what they cost
 
 
 def main(arguments: list[str]) -> None:
@@ -141,6 +150,7 @@ def main(arguments: list[str]) -> None:
             "precision": precision,
             "loading": loading,
             "tuning": tuning,
+            "probing": probing,
         }
         write(subjects[subject](settings), folder)
 
@@ -254,6 +264,22 @@ def tuning(settings: dict[str, str]) -> Outcome:
     with make_bench(config()) as bench:
         report = benchmark_tuning(task, tuple(SAMPLERS), firsts, optimisers, bench)
     return report, render_tuning, "tuning_cpu"
+
+
+def probing(settings: dict[str, str]) -> Outcome:
+    """The Importance Probe in both readings on the desk's two-step student, and pruned sampling with it."""
+    denoiser = load_desk_denoiser(PROBED).denoiser
+    if not isinstance(denoiser, TextToImage):
+        raise SkiptuneError(f"{PROBED} takes no prompts; it is to be a text-to-image model")
+    report = benchmark_probing(
+        PROBED,
+        denoiser.prompted([PROMPT]),
+        make_sampler("ddim", steps=2, spacing="trailing", end="first"),
+        {"released code": replace(RELEASED, iterations=FEW), "text": replace(TEXT, iterations=FEW)},
+        whole_number(settings, "images", 1),
+        whole_number(settings, "repeats", 1),
+    )
+    return report, render_probing, "probing_cpu"
 
 
 def metrics(settings: dict[str, str], folder: Path) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import dataclasses
 import functools
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +22,18 @@ from omegaconf.errors import OmegaConfBaseException
 
 from experiments.bench import Bench
 from experiments.references import RealImages, default_reference_images
+from experiments.tracked import Tracked
 from skiptune.checkpoints.models import resolve_model
 from skiptune.errors import SkiptuneError
 from skiptune.evaluation.extractors import ExtractorRef
-from skiptune.runtime.distributed import join, tell_others, world
+from skiptune.runtime.distributed import join, leave, tell_others, world
 from skiptune.runtime.files import write_atomic
 from skiptune.runtime.provenance import device
 from skiptune.runtime.sampling import SamplingSettings, with_fitting_micro_batch
 from skiptune.runtime.seed_chunks import CHUNK
 from skiptune.runtime.stopping import STOPPED, Stopped, stop_on_signals
 from skiptune.runtime.store import RunStore
-from skiptune.runtime.tracking import Tracker, default_tracker, make_tracker
+from skiptune.runtime.tracking import RunInfo, Tracker, check_tracker, default_tracker, make_tracker
 from skiptune.runtime.workers import Workers, default_workers
 
 CONFIGS = str(Path(__file__).resolve().parent.parent / "configs")
@@ -86,6 +88,7 @@ def command(name: str) -> Callable[[Callable[[dict[str, Any]], None]], Callable[
             stop_on_signals()
             try:
                 program()
+                leave()
             except Stopped as error:
                 tell_others(f"it was stopped by {error}")
                 complain(f"stopped by {error}; what was computed is kept, the same command goes on", "")
@@ -124,18 +127,37 @@ def check_writable(folder: Path) -> None:
     probe.unlink(missing_ok=True)
 
 
-def open_tracker(settings: dict[str, Any], run_id: str, config: dict[str, Any], folder: Path) -> Tracker:
-    """The tracker of a configuration; ``auto`` is wandb where it is installed."""
-    name = default_tracker() if settings["name"] == "auto" else settings["name"]
-    return make_tracker(
-        name,
-        mode=settings["mode"],
-        project=settings["project"],
-        group=settings["group"],
-        run_id=run_id,
-        config=config,
-        folder=folder,
-    )
+def open_tracker(settings: dict[str, Any], info: RunInfo, folder: Path) -> Tracker:
+    """The tracker of a configuration. Raises SkiptuneError as ``make_tracker``."""
+    group = settings["group"] or info.group
+    options = {"mode": settings["mode"], "project": settings["project"], "folder": folder}
+    return make_tracker(tracker_name(settings), dataclasses.replace(info, group=group), **options)
+
+
+def tracker_name(settings: dict[str, Any]) -> str:
+    """The tracker that a configuration names; ``auto`` is wandb where it is installed."""
+    return default_tracker() if settings["name"] == "auto" else settings["name"]
+
+
+def check_tracking(config: dict[str, Any]) -> None:
+    """Raises SkiptuneError now for what would stop the tracker at the end."""
+    settings = config["tracker"]
+    check_tracker(tracker_name(settings), settings["mode"], Path(str(config["outputs"])))
+
+
+def track(config: dict[str, Any], runs: Sequence[Tracked]) -> None:
+    """Hand runs over to the tracker of a configuration, each once: a table made again gives no second copy.
+
+    A mark beside what the tracker wrote says so; delete the tracker's folder, and all is handed over anew.
+    """
+    settings, outputs = config["tracker"], Path(str(config["outputs"]))
+    name = tracker_name(settings)
+    if name == "none":
+        return
+    for run in runs:
+        mark = outputs / name / "handed-over" / settings["mode"] / run.info.id
+        if not mark.exists() and run.hand_over(open_tracker(settings, run.info, outputs)):
+            write_atomic(mark, b"")
 
 
 @contextlib.contextmanager

@@ -10,12 +10,12 @@ if os.path.realpath(sys.path[0]) == here:  # else scripts/inspect.py would hide 
     sys.path[0] = os.path.dirname(here)
 
 import json
-from pathlib import Path
 from typing import Any
 
 from experiments.measurement import SeedBlocks
 from experiments.samples import SampleMeasurement
-from scripts.common import command, make_bench, open_tracker, real_images_of, sampling_of
+from experiments.tracked import measured_run
+from scripts.common import check_tracking, command, make_bench, real_images_of, sampling_of, track
 from skiptune.evaluation.metrics import expand
 from skiptune.runtime.distributed import world
 
@@ -28,14 +28,12 @@ def main(config: dict[str, Any]) -> None:
         real = real_images_of(config, settings)
         metrics = tuple(expand(metric_names(config["metrics"])))
         measurement = SampleMeasurement(settings, SeedBlocks.of(config["seeds"]), real, metrics)
-        identity = bench.store.open(measurement.identity).id
-        tracker = None
         if world().is_main:
-            tracker = open_tracker(config["tracker"], identity, config, Path(str(config["outputs"])))
+            check_tracking(config)
         bench.label = f"{model['name']} {config['sampler']['name']}"
         (result,) = bench.measure([measurement])
         floor = bench.floor(measurement)
-    if tracker is None:
+    if not world().is_main:
         return
     values = {name: result.value(name) for name in measurement.metrics}
     summary = {
@@ -53,9 +51,7 @@ def main(config: dict[str, Any]) -> None:
     }
     if floor is not None:
         summary["floor"] = {name: floor.value(name).value for name in floor.blocks}
-    tracker.log({name: value.value for name, value in values.items()}, step=len(measurement.blocks.seeds))
-    tracker.summary({"nfe": result.nfe, **{name: value.value for name, value in values.items()}})
-    tracker.finish()
+    track(config, [measured_run(result, values, settings.resolved(), bench.store)])
     print(json.dumps(summary), flush=True)
 
 

@@ -21,24 +21,27 @@ from omegaconf.errors import OmegaConfBaseException
 
 from experiments.bench import Bench
 from experiments.cost import dry_run
-from experiments.make_table import make_table, measure_floors, measure_rows, scale_of
+from experiments.make_table import make_table, measure_floors, measure_rows
 from experiments.scale import Scale, named, parse_scale, role_descriptions
 from experiments.tables.config import RowConfig, TableConfig, parse_table
 from experiments.tables.render import render_text
 from experiments.tables.write import table_folder
+from experiments.tracked import row_runs, table_run
+from experiments.wanted import seeded
 from scripts.common import (
     CONFIGS,
     USER_ERROR,
+    check_tracking,
     check_writable,
     command,
     complain,
     make_bench,
-    open_tracker,
     plain,
+    track,
 )
 from skiptune.errors import SkiptuneError
 from skiptune.runtime.distributed import world
-from skiptune.runtime.store import run_id
+from skiptune.runtime.tracking import Picture
 
 EACH = "rows=each"
 
@@ -58,20 +61,15 @@ def main(config: dict[str, Any]) -> None:
         bench.computes = config["compute"]
         results = Path(str(config["results"]))
         folder = table_folder(results, scale.name, table.paper)
-        tracker = None
         if world().is_main:
             # Whatever is wrong with these is said before hours of work, not after them.
             check_writable(folder)
-            identity = run_id({"table": config["table"], "scale": config["scale"]})
-            tracker = open_tracker(config["tracker"], identity, config, Path(str(config["outputs"])))
+            check_tracking(config)
         result = make_table(table, scale, bench, results)
-    if tracker is None:
+    if not world().is_main:
         return
-    for row in result.rows:
-        tracker.summary({f"{row.label}/{name}": value.value for name, value in row.values.items()})
-    for picture in sorted(folder.glob(f"{table.name}_*.png")):
-        tracker.image(picture.stem, picture)
-    tracker.finish()
+    pictures: dict[str, Picture] = {path.stem: path for path in sorted(folder.glob(f"{table.name}_*.png"))}
+    track(config, [table_run(result, table, pictures), *row_runs(result, table, bench.store)])
     print(render_text(result, table, role_descriptions(table.rows_at(scale.name), scale)))
     for path in sorted(folder.glob(f"{table.name}*")):
         print(f"wrote {path}")
@@ -86,7 +84,7 @@ def chosen_rows(names: Any, table: TableConfig, scale: str) -> list[RowConfig]:
 
 def print_rows(rows: list[RowConfig], table: TableConfig, scale: Scale, bench: Bench) -> None:
     """Measure some rows and their floors; a line of JSON for each row, no table."""
-    found = measure_rows(rows, table, scale_of(table, scale), bench)
+    found = measure_rows(rows, table, seeded(scale, table), bench)
     measure_floors(rows, found.measurements, bench)
     for id, result in found.results.items() if world().is_main else ():
         values = {name: result.value(name) for name in result.blocks}

@@ -17,15 +17,21 @@ from typing import Any
 from scripts.common import command, open_tracker
 from skiptune.checkpoints.desk import save_coefficients, save_desk_denoiser
 from skiptune.checkpoints.models import resolve_model
+from skiptune.checkpoints.students import save_student, student_name
 from skiptune.data import load_dataset
+from skiptune.data.rendered import render_ahead
 from skiptune.errors import SkiptuneError
+from skiptune.interventions.block_settings import block_number, by_step
 from skiptune.runtime.files import read_json
 from skiptune.runtime.progress import Progress
 from skiptune.runtime.provenance import commit, device_name, package_versions
 from skiptune.runtime.store import run_id
+from skiptune.runtime.tracking import RunInfo
+from skiptune.runtime.workers import default_workers
 from skiptune.training.autoencoder import AutoencoderTraining, train_and_save_autoencoder
 from skiptune.training.checkpoint import TrainingState, saved_steps
 from skiptune.training.classification import ClassifierTraining, train_and_save
+from skiptune.training.contrastive import ContrastiveTraining, train_and_save_pair
 from skiptune.training.loop import OnCheckpoint, train
 from skiptune.training.objectives.inputs import inputs_of
 from skiptune.training.objectives.skip_coefficients import coefficients
@@ -39,8 +45,10 @@ def main(config: dict[str, Any]) -> None:
     trainings = {
         "denoiser": train_denoiser,
         "skip_coefficients": train_skip_coefficients,
+        "pruned_student": train_pruned_student,
         "classifier": train_classifiers,
         "autoencoder": train_autoencoder,
+        "contrastive": train_scorer,
     }
     if config["suffix"] and kind != "denoiser":
         raise SkiptuneError(f"a suffix names denoisers apart; for a {kind} give another `export`")
@@ -115,16 +123,45 @@ def train_skip_coefficients(config: dict[str, Any], training: dict[str, Any]) ->
     model, name = config["model"], training.pop("name")
     settings = DenoiserTraining(name=name, denoiser=model["denoiser"], dataset=model["dataset"], **training)
     started_at, inputs = commit(), inputs_of(settings.loss)
-    sha256 = resolve_model(model, Path(str(settings.loss.get("checkpoints", "checkpoints")))).sha256
-    if sha256 != inputs["teacher"]:
-        teacher = settings.loss["teacher"]
-        right = teacher if isinstance(teacher, str) else teacher["name"]
-        raise SkiptuneError(f"{name} is learned on {right}, not on {model['name']}; give model={right}")
+    sha256 = teachers_digest(model, settings, inputs)
     state = run(config, settings, inputs)
     rho = coefficients(state.average["value"], settings.loss["bounded"]).cpu()
     record = record_of(settings, inputs, state, started_at)
     path = save_coefficients(name, rho, sha256, record, Path(config["export"]))
     print(f"wrote {path}: {', '.join(f'{value:.3f}' for value in rho.tolist())}")
+
+
+def train_pruned_student(config: dict[str, Any], training: dict[str, Any]) -> None:
+    """Fine-tune the transformers of the model, which is also the teacher, where ``loss.blocks`` are skipped.
+
+    They are exported under ``student_name`` of the model and the blocks.
+
+    Raises:
+        SkiptuneError: the model is not the teacher, or the blocks are not a list for every step.
+    """
+    model, blocks = config["model"], by_step("blocks", training["loss"]["blocks"], block_number) or []
+    if len(blocks) != training["loss"]["sampler"]["steps"]:
+        raise SkiptuneError(f"give blocks for every step of the sampler, not {training['loss']['blocks']}")
+    name = student_name(model["name"], blocks)
+    settings = DenoiserTraining(name=name, denoiser=model["denoiser"], dataset=model["dataset"], **training)
+    started_at, inputs = commit(), inputs_of(settings.loss)
+    sha256 = teachers_digest(model, settings, inputs)
+    state = run(config, settings, inputs)
+    record = record_of(settings, inputs, state, started_at)
+    path = save_student(name, state.average, blocks, sha256, record, Path(config["export"]))
+    print(f"wrote {path} and {path.with_suffix('.json')}")
+
+
+def teachers_digest(model: dict[str, Any], settings: DenoiserTraining, inputs: dict[str, str]) -> str:
+    """The sha256 of the model, which is to be the teacher. Raises SkiptuneError if it is not."""
+    sha256 = resolve_model(model, Path(str(settings.loss.get("checkpoints", "checkpoints")))).sha256
+    if sha256 != inputs["teacher"]:
+        teacher = settings.loss["teacher"]
+        right = teacher if isinstance(teacher, str) else teacher["name"]
+        raise SkiptuneError(
+            f"{settings.name} is learned on {right}, not on {model['name']}; give model={right}"
+        )
+    return sha256
 
 
 def run(
@@ -137,7 +174,14 @@ def run(
     if config["download"]:  # before the workers, who read the same files
         load_dataset(settings.dataset, download=True)
     described, folder = {**dataclasses.asdict(settings), **inputs}, folder_of(config, settings, inputs)
-    tracker = open_tracker(config["tracker"], run_id(described), described, folder)
+    info = RunInfo(
+        id=run_id(described),
+        name=settings.name,
+        group="training",
+        tags=("training", settings.dataset, str(settings.loss["name"])),
+        config=described,
+    )
+    tracker = open_tracker(config["tracker"], info, Path(str(config["outputs"])))
     before = saved_steps(folder / "checkpoint.safetensors") * settings.batch
     total = settings.steps * settings.batch
     with Progress(total, label=f"train {settings.name}", initial=before) as progress:
@@ -146,10 +190,20 @@ def run(
             progress.advance(images - progress.done)
             tracker.log({"loss": loss, "learning_rate": settings.learning_rate_at(images)}, step=images)
 
-        state = train(settings, folder, on_step, on_checkpoint)
+        rendered = rendered_ahead(config, settings.dataset, "train", total)
+        state = train(settings, folder, on_step, on_checkpoint, rendered)
     tracker.summary({"seconds": state.seconds, "loss": state.curve[-1]["loss"]})
     tracker.finish()
     return state
+
+
+def rendered_ahead(config: dict[str, Any], dataset: str, split: str, images: int) -> Path | None:
+    """The folder where the images lie that this run sees, drawn by all cores if need be; ``None`` without."""
+    if not config["rendered"]:
+        return None
+    folder = Path(str(config["rendered"]))
+    render_ahead(dataset, split, images, folder, default_workers())
+    return folder
 
 
 def folder_of(config: dict[str, Any], settings: DenoiserTraining, inputs: dict[str, str]) -> Path:
@@ -200,6 +254,20 @@ def train_autoencoder(config: dict[str, Any], training: dict[str, Any]) -> None:
         record = train_and_save_autoencoder(settings, Path(config["export"]), on_step)
     psnr, scale = record["heldout_psnr"], 1 / record["latent_std"]
     print(f"wrote {settings.name}: {psnr:.1f} dB on held-out images, unit latents at scale {scale:.4f}")
+
+
+def train_scorer(config: dict[str, Any], training: dict[str, Any]) -> None:
+    """Train an image-text scorer; it starts anew."""
+    settings = ContrastiveTraining(**training)
+    rendered = rendered_ahead(config, settings.dataset, "features", settings.images)
+    with Progress(settings.steps, unit="steps", label=f"train {settings.name}") as progress:
+
+        def on_step(step: int, total: int, loss: float) -> None:
+            progress.advance(step - progress.done)
+
+        record = train_and_save_pair(settings, Path(config["export"]), on_step, rendered)
+    found, among = record["heldout_retrieval"], record["heldout_images"]
+    print(f"wrote {settings.name}: {found:.1%} of {among} held-out images find their prompt among all")
 
 
 if __name__ == "__main__":

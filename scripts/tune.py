@@ -15,14 +15,24 @@ from typing import Any
 from experiments.drawings.tuning import draw_tuning
 from experiments.measurement import SeedBlocks
 from experiments.references import RealImages, ReferenceFile
+from experiments.tracked import Tracked
 from experiments.tuning.report import render, write_record
 from experiments.tuning.search import Effort
 from experiments.tuning.space import Space
 from experiments.tuning.tune import Task, tune
-from scripts.common import check_writable, command, make_bench, open_tracker, real_images_of, sampling_of
+from scripts.common import (
+    check_tracking,
+    check_writable,
+    command,
+    make_bench,
+    real_images_of,
+    sampling_of,
+    track,
+)
 from skiptune.errors import SkiptuneError
 from skiptune.runtime.distributed import world
 from skiptune.runtime.sampling import cached_model
+from skiptune.runtime.tracking import RunInfo
 from skiptune.samplers import make_sampler
 
 
@@ -33,20 +43,19 @@ def main(config: dict[str, Any]) -> None:
         settings = task.settings
         results = Path(str(config["results"]))
         name = f"{settings.model.name}_{settings.sampler['name']}_{task.id[:8]}"
-        tracker = None
         if world().is_main:
             check_writable(results)
-            tracker = open_tracker(config["tracker"], task.id, config, Path(str(config["outputs"])))
+            check_tracking(config)
         tuned = tune(task, bench)
-    if tracker is None:
+    if not world().is_main:
         return
     fitted = make_sampler(**settings.sampler).fitted(cached_model(settings.model, settings.device))
     levels = [float(level) for level in fitted.sigmas]
     write_record(results / f"{name}.json", tuned, levels)
     draw_tuning(results / f"{name}.png", tuned)
-    tracker.summary({"cost": tuned.cost, "gain": tuned.gain.value, **tuned.recommended})
-    tracker.image("search", results / f"{name}.png")
-    tracker.finish()
+    info = RunInfo(task.id, name, group="tuning", tags=("tune", settings.model.name), config=config)
+    values = {"cost": tuned.cost, "gain": tuned.gain.value, **tuned.recommended}
+    track(config, [Tracked(info, len(task.report.seeds), {}, values, {"search": results / f"{name}.png"})])
     print(render(tuned, levels))
     for end in ("json", "png"):
         print(f"wrote {results / name}.{end}")

@@ -65,7 +65,8 @@ def image_table(
     note_height = text_height(NOTE) if any(cell.note for cell in cells) else 0
     left = 2 * SPACE + max(text_width(line.label, FONT) for line in lines)
     x = [left + sum(widths[:i]) + i * SPACE for i in range(len(titles))]
-    tops, y = [], text_height(FONT) + GAP if any(titles) else GAP
+    above = max((title.count("\n") + 1 for title in titles if title), default=0)
+    tops, y = [], above * text_height(FONT) + GAP
     for line in lines:
         y += SPACE if line.apart else 0
         tops.append(y + note_height)

@@ -16,29 +16,36 @@ from experiments.tables.figures import BLUE, DPI, GREEN, GREY, ORANGE, save
 from experiments.tables.parsing import Section
 from experiments.values import Value
 from skiptune.errors import SkiptuneError
-from skiptune.evaluation.intervals import paired_ratio_interval
+from skiptune.evaluation.intervals import paired_difference_interval, paired_ratio_interval
 
 COLOURS = (BLUE, ORANGE, GREEN, "#CC79A7", "#E69F00", "#56B4E9", "black", GREY)
 MARKERS = "osD^vP*X"
+VERSUS = {None: "", "ratio": " ÷ baseline", "difference": " − baseline"}
 
 
 def draw_lines(path: Path, figure: FigureConfig, made: Made) -> str | None:
     """One panel per metric of ``y`` and value of the setting ``panel``, one line per value of ``series``.
 
     The figure's parameters: ``x`` a setting; ``y`` metrics; ``series`` and ``panel`` settings or absent;
-    ``arms`` of the rows to take, all if absent; ``over_baseline``: ratios to the row's baseline, paired by
-    seed block, in place of values, for rows that have one; ``log_x``, ``log_y``; ``x_title``; ``caption``.
+    ``arms`` of the rows to take, all if absent; ``over_baseline``: ratios to the row's baseline, or
+    ``minus_baseline``: differences, paired by seed block or prompt, in place of values, for rows that have
+    one; ``level_arm``: rows drawn as dashed lines across their panel; ``log_x``, ``log_y``; ``x_title``;
+    ``caption``.
     """
     spec = Section(figure.parameters, f"figure {figure.name}")
     x, ys = spec.take("x", str), spec.take("y", Sequence)
     series, panel = spec.optional("series", str, None), spec.optional("panel", str, None)
     arms = spec.optional("arms", Sequence, None)
     log_x, log_y = spec.flag("log_x", False), spec.flag("log_y", False)
-    ratio = spec.flag("over_baseline", False)
+    versus = "ratio" if spec.flag("over_baseline", False) else None
+    if spec.flag("minus_baseline", False):
+        versus = "difference"
+    level_arm = spec.optional("level_arm", str, None)
     x_title, caption = spec.optional("x_title", str, x), spec.take("caption", str)
     spec.finish()
     rows = [row for row in made.rows if arms is None or row.arm in arms]
-    rows = [row for row in rows if not ratio or row.baseline is not None]
+    levels = [row for row in made.rows if level_arm is not None and row.arm == level_arm]
+    rows = [row for row in rows if row not in levels and (versus is None or row.baseline is not None)]
     titles = {column.key: column.title for column in made.config.columns}
     values = list(dict.fromkeys(made.settings(row).get(panel) for row in rows)) if panel else [None]
     panels = [(y, value) for y in ys for value in values]
@@ -50,9 +57,13 @@ def draw_lines(path: Path, figure: FigureConfig, made: Made) -> str | None:
     for i, (y, value) in enumerate(panels):
         axes = drawing.add_subplot(lines, columns, i + 1)
         chosen = [row for row in rows if panel is None or made.settings(row).get(panel) == value]
-        _panel(axes, made, chosen, x, y, series, looks, ratio)
+        _panel(axes, made, chosen, x, y, series, looks, versus)
+        for row in levels:
+            if panel is None or made.settings(row).get(panel) == value:
+                at = made.measured[row.id].value(y).value
+                axes.axhline(at, color=GREY, linewidth=1.2, linestyle="--", label=row.arm)
         axes.set_xlabel(titles.get(x_title, x_title), fontsize=9)
-        axes.set_ylabel(titles.get(y, y) + " ÷ baseline" * ratio, fontsize=9)
+        axes.set_ylabel(titles.get(y, y) + VERSUS[versus], fontsize=9)
         if panel is not None:
             axes.set_title(f"{titles.get(panel, panel)} = {value}", fontsize=9)
         axes.set_xscale("log" if log_x else "linear")
@@ -88,7 +99,7 @@ def _panel(
     y: str,
     series: str | None,
     looks: Mapping[object, tuple[str, str]],
-    ratio: bool,
+    versus: str | None,
 ) -> None:
     """The lines of one panel; ``looks``: value of ``series`` -> its colour and marker in every panel."""
     groups: dict[object, list[RowConfig]] = {}
@@ -99,7 +110,7 @@ def _panel(
     for name, members in groups.items():
         colour, marker = looks[name]
         points = sorted(
-            ((number(made.settings(row)[x], x), value_of(made, row, y, ratio)) for row in members),
+            ((number(made.settings(row)[x], x), value_of(made, row, y, versus)) for row in members),
             key=lambda point: point[0],
         )
         spread = [
@@ -110,24 +121,26 @@ def _panel(
             [p for p, _ in points], [v.value for _, v in points], yerr=spread, color=colour, marker=marker,
             markersize=4, linewidth=1.2, capsize=2, elinewidth=1, label=str(name),
         )  # fmt: skip
-    if ratio:
-        axes.axhline(1, color=GREY, linewidth=1, linestyle=":")
+    if versus is not None:
+        axes.axhline(1 if versus == "ratio" else 0, color=GREY, linewidth=1, linestyle=":")
     axes.grid(axis="y", color="0.92", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=8)
 
 
-def value_of(made: Made, row: RowConfig, metric: str, ratio: bool) -> Value:
-    """The row's value, or its ratio to the baseline's with the interval of the pairs of blocks."""
+def value_of(made: Made, row: RowConfig, metric: str, versus: str | None) -> Value:
+    """The row's value; its ratio to the baseline's, or difference, with the interval of the pairs."""
     own = made.measured[row.id]
-    if not ratio:
+    if versus is None:
         return own.value(metric)
     assert row.baseline is not None
     blocks, base = own.blocks[metric], made.measured[row.baseline].blocks[metric]
     if len(blocks) == 1:
-        return Value(blocks[0] / base[0], None, None, 1, own.bounds)
-    found = paired_ratio_interval(blocks, base)
+        alone = blocks[0] / base[0] if versus == "ratio" else blocks[0] - base[0]
+        return Value(alone, None, None, 1, own.bounds)
+    pairs = paired_ratio_interval if versus == "ratio" else paired_difference_interval
+    found = pairs(blocks, base)
     return Value(found.value, found.low, found.high, found.n, own.bounds)
 
 

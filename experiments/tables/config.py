@@ -30,7 +30,8 @@ PAPERS = {
 class ColumnConfig:
     """A column: a setting of the row, its measured NFE, or a metric beside the paper's value of it.
 
-    `ratio`: whether a metric is also shown over that of the row's baseline.
+    `ratio`: whether a metric is also shown over that of the row's baseline. `shown`: whether the column is in
+    the text of the table; a metric that claims alone are about need not be.
     """
 
     key: str
@@ -38,6 +39,7 @@ class ColumnConfig:
     kind: str  # "setting", "nfe" or "metric"
     digits: int = 2
     ratio: bool = True
+    shown: bool = True
 
 
 @dataclass(frozen=True)
@@ -206,6 +208,7 @@ def _column(section: Section) -> ColumnConfig:
         kind=section.choice("kind", ("setting", "nfe", "metric")),
         digits=section.optional("digits", int, 2),
         ratio=section.flag("ratio", True),
+        shown=section.flag("shown", True),
     )
     section.finish()
     return column

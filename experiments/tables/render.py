@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from experiments.tables.config import PAPERS, ColumnConfig, RowConfig, TableConfig
@@ -17,6 +18,20 @@ Roles = Mapping[str, Mapping[str, str]]  # role -> what played it: model, data, 
 NONE = "–"
 
 
+@dataclass(frozen=True)
+class Heading:
+    """A column as rendered.
+
+    Attributes:
+        kind: "label", "setting", "nfe", or of a metric "here", "here ratio", "paper", "paper ratio".
+        key: of the setting or metric.
+    """
+
+    text: str
+    kind: str
+    key: str = ""
+
+
 def render_markdown(
     result: TableResult, config: TableConfig, roles: Roles, figures: Sequence[tuple[str, str]] = ()
 ) -> str:
@@ -26,19 +41,19 @@ def render_markdown(
         roles: what played each role of the table: role -> {"model": ..., "data": ..., "features": ...}.
         figures: (file name beside the table, caption) of each figure to show.
     """
-    head, body = _cells(result, config)
+    head, rows = _cells(result, config)
     lines = [
         f"# {title(config)}",
         "",
         f"{PAPERS[config.paper]}. **{result.scale.capitalize()} scale.**",
         "",
-        *(f"- {line}" for line in _setting(result, config, roles)),
+        *(f"- {line}" for line in setting(result, config, roles)),
         "",
         _markdown_line(head),
         _markdown_line(["---", *("---:" for _ in head[1:])]),
-        *(_markdown_line(cells) for cells in body),
+        *(_markdown_line(cells) for cells in rows),
         "",
-        *(f"- {line}" for line in _notes(result, config)),
+        *(f"- {line}" for line in notes(result, config)),
     ]
     if result.claims:
         lines += ["", "## Claims", ""]
@@ -57,8 +72,8 @@ def render_markdown(
 
 def render_text(result: TableResult, config: TableConfig, roles: Roles) -> str:
     """The same as aligned plain text, for a terminal."""
-    head, body = _cells(result, config)
-    widths = [max(len(cells[i]) for cells in [head, *body]) for i in range(len(head))]
+    head, rows = _cells(result, config)
+    widths = [max(len(cells[i]) for cells in [head, *rows]) for i in range(len(head))]
 
     def aligned(cells: Sequence[str]) -> str:
         texts = [
@@ -70,11 +85,11 @@ def render_text(result: TableResult, config: TableConfig, roles: Roles) -> str:
     rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
     lines = [
         f"{title(config)}  [{result.scale} scale]",
-        *(f"  {line}" for line in _setting(result, config, roles)),
+        *(f"  {line}" for line in setting(result, config, roles)),
         "",
     ]
-    lines += [aligned(head), rule, *(aligned(cells) for cells in body), rule]
-    lines += [f"  {line}" for line in _notes(result, config)]
+    lines += [aligned(head), rule, *(aligned(cells) for cells in rows), rule]
+    lines += [f"  {line}" for line in notes(result, config)]
     lines += [f"  {claim.id}: {claim.verdict}. {claim.test}" for claim in result.claims]
     return "\n".join([*lines, f"  {_provenance(result)}", ""]).replace("**", "")
 
@@ -113,12 +128,27 @@ def title(config: TableConfig) -> str:
 
 
 def _cells(result: TableResult, config: TableConfig) -> tuple[list[str], list[list[str]]]:
-    """Heading and rows. A metric becomes up to four cells: ours, the paper's, each over its own baseline."""
-    head = ["row"]
-    for column in config.columns:
-        head += _metric_head(column, result, config) if column.kind == "metric" else [column.title]
+    return [heading.text for heading in headings(result, config)], body(result, config)
+
+
+def headings(result: TableResult, config: TableConfig) -> list[Heading]:
+    """The columns. A metric becomes up to four: ours, the paper's, each over its own baseline."""
+    head = [Heading("row", "label")]
+    for column in shown(config):
+        plain = [Heading(column.title, column.kind, column.key)]
+        head += _metric_head(column, result, config) if column.kind == "metric" else plain
+    return head
+
+
+def body(result: TableResult, config: TableConfig) -> list[list[str]]:
+    """The texts of the cells, one list a row, in the order of ``headings``."""
     by_label = {row.label: row for row in config.rows}
-    return head, [_row_cells(row, by_label.get(row.label), result, config) for row in result.rows]
+    return [_row_cells(row, by_label.get(row.label), result, config) for row in result.rows]
+
+
+def shown(config: TableConfig) -> list[ColumnConfig]:
+    """The columns of the table's text."""
+    return [column for column in config.columns if column.shown]
 
 
 def _shown(column: ColumnConfig, config: TableConfig) -> tuple[bool, bool]:
@@ -127,11 +157,16 @@ def _shown(column: ColumnConfig, config: TableConfig) -> tuple[bool, bool]:
     return baselines and column.ratio, any(column.key in row.paper for row in config.rows)
 
 
-def _metric_head(column: ColumnConfig, result: TableResult, config: TableConfig) -> list[str]:
+def _metric_head(column: ColumnConfig, result: TableResult, config: TableConfig) -> list[Heading]:
     ratio, paper = _shown(column, config)
-    ours = [f"{column.title} here ({result.scale} scale)" if paper else column.title]
-    theirs = [f"{column.title} in the paper"] if paper else []
-    return [*ours, *ratio * ["÷ baseline"], *theirs, *(ratio and paper) * ["÷ baseline"]]
+    here = f"{column.title} here ({result.scale} scale)" if paper else column.title
+    shown = [
+        (True, here, "here"),
+        (ratio, "÷ baseline", "here ratio"),
+        (paper, f"{column.title} in the paper", "paper"),
+        (ratio and paper, "÷ baseline", "paper ratio"),
+    ]
+    return [Heading(text, kind, column.key) for there, text, kind in shown if there]
 
 
 def _row_cells(
@@ -140,7 +175,7 @@ def _row_cells(
     base = None if source is None or source.baseline is None else config.row(source.baseline)
     measured = None if base is None else result.row(base.label)
     cells = [row.label]
-    for column in config.columns:
+    for column in shown(config):
         if column.kind == "nfe":
             cells.append(NONE if not row.nfe else str(row.nfe))
         elif column.kind == "setting":
@@ -155,13 +190,31 @@ def _row_cells(
                 values = (None if v is None else v.value for v in (ours, ours_base))
                 cells.append(_ratio(*values))
             if paper:
-                cells.append(NONE if theirs is None else f"{theirs:.{column.digits}f}")
+                mark = "?" if source is not None and column.key in suspect(source) else ""
+                cells.append(NONE if theirs is None else f"{theirs:.{column.digits}f}{mark}")
             if ratio and paper:
                 cells.append(_ratio(theirs, theirs_base))
     return cells
 
 
-def _setting(result: TableResult, config: TableConfig, roles: Roles) -> list[str]:
+def suspect(row: RowConfig) -> Mapping[str, float]:
+    """The paper's cells of a row that look wrong, with the value that they should have."""
+    found: Mapping[str, float] = row.paper_settings.get("suspect", {})
+    return found
+
+
+def _suspects(result: TableResult, config: TableConfig) -> list[str]:
+    """What the marked cells of the paper should say."""
+    titles = {column.key: (column.title, column.digits) for column in config.columns}
+    found = [
+        f"{row.label}, {titles[key][0]}: {value:.{titles[key][1] + 1}f}"
+        for row in config.rows_at(result.scale)
+        for key, value in suspect(row).items()
+    ]
+    return [f"? printed so, but at odds with its table; probably {'; '.join(found)}"] if found else []
+
+
+def setting(result: TableResult, config: TableConfig, roles: Roles) -> list[str]:
     """What was measured, and why it may or may not be compared with the paper's column."""
     lines = []
     for role in _names({row.role: None} for row in config.rows_at(result.scale)):
@@ -176,7 +229,7 @@ def _setting(result: TableResult, config: TableConfig, roles: Roles) -> list[str
     return lines
 
 
-def _notes(result: TableResult, config: TableConfig) -> list[str]:
+def notes(result: TableResult, config: TableConfig) -> list[str]:
     """The floor and how to read the intervals."""
     notes = []
     for column in config.columns:
@@ -194,7 +247,7 @@ def _notes(result: TableResult, config: TableConfig) -> list[str]:
     groups = _names(
         {(v.n, v.images): None}
         for row in result.rows
-        if row not in result.floors
+        if row not in result.floors and "unit" not in row.settings
         for v in row.values.values()
         if v.n == 1 or v.low is not None  # what a protocol makes without an interval is said below
     )
@@ -205,7 +258,12 @@ def _notes(result: TableResult, config: TableConfig) -> list[str]:
             )
         else:
             notes.append(f"values are from one block of {images:,} images, without an interval")
-    return [*notes, *_protocols(result)]
+    for unit in _names({row.settings["unit"]: None} for row in result.rows if "unit" in row.settings):
+        of_unit = [row for row in result.rows if row.settings.get("unit") == unit]
+        counts = sorted({value.n for row in of_unit for value in row.values.values()})
+        counted = " or ".join(str(count) for count in counts)
+        notes.append(f"values are means over {counted} {unit}, [ ] are 95% t intervals over {unit}")
+    return [*notes, *_suspects(result, config), *_protocols(result)]
 
 
 def _protocols(result: TableResult) -> list[str]:

@@ -50,7 +50,9 @@ def save_desk_denoiser(
     Raises:
         SkiptuneError: weights of another network, or with values that float16 does not hold.
     """
-    return _save(name, "denoiser", description, build_denoiser(description), state, record, folder)
+    return save_desk_network(
+        name, "denoiser", description, build_denoiser(description), state, record, folder
+    )
 
 
 def load_desk_denoiser(name: str, folder: Path = DESK_FOLDER) -> LoadedDenoiser:
@@ -59,7 +61,7 @@ def load_desk_denoiser(name: str, folder: Path = DESK_FOLDER) -> LoadedDenoiser:
     Raises:
         SkiptuneError: no such model, damaged file, or a sha256 that differs from the record.
     """
-    denoiser, sha256, description = _load(name, "denoiser", build_denoiser, folder)
+    denoiser, sha256, description = load_desk_network(name, "denoiser", build_denoiser, folder)
     return LoadedDenoiser(denoiser, sha256, description)
 
 
@@ -71,12 +73,14 @@ def save_desk_autoencoder(
     folder: Path = DESK_FOLDER,
 ) -> Path:
     """As ``save_desk_denoiser``, of an autoencoder that latent models are trained with."""
-    return _save(name, "autoencoder", description, build_autoencoder(description), state, record, folder)
+    return save_desk_network(
+        name, "autoencoder", description, build_autoencoder(description), state, record, folder
+    )
 
 
 def load_desk_autoencoder(name: str, folder: Path = DESK_FOLDER) -> Autoencoder:
     """As ``load_desk_denoiser``: the frozen autoencoder in evaluation mode."""
-    return _load(name, "autoencoder", build_autoencoder, folder)[0]
+    return load_desk_network(name, "autoencoder", build_autoencoder, folder)[0]
 
 
 def desk_digest(name: str, folder: Path = DESK_FOLDER) -> str:
@@ -117,24 +121,27 @@ def save_coefficients(
     """Write learned skip coefficients ``[k]`` (float32) and their record, which shows them too."""
     description = {"sites": len(rho), "model_sha256": model_sha256}
     record = {**record, "rho": rho.tolist()}
-    return _save(name, COEFFICIENTS, description, _Coefficients(description), {"rho": rho}, record, folder)
+    return save_desk_network(
+        name, COEFFICIENTS, description, _Coefficients(description), {"rho": rho}, record, folder
+    )
 
 
 def load_coefficients(name: str, folder: Path = DESK_FOLDER) -> LearnedCoefficients:
     """As ``load_desk_denoiser``: the coefficients of that name."""
-    module, sha256, description = _load(name, COEFFICIENTS, _Coefficients, folder)
+    module, sha256, description = load_desk_network(name, COEFFICIENTS, _Coefficients, folder)
     return LearnedCoefficients(tuple(module.rho.tolist()), sha256, str(description["model_sha256"]))
 
 
-def _save(
+def save_desk_network(
     name: str,
     kind: str,
     description: dict[str, Any],
     network: nn.Module,
     state: dict[str, Tensor],
     record: dict[str, Any],
-    folder: Path,
+    folder: Path = DESK_FOLDER,
 ) -> Path:
+    """As ``save_desk_denoiser``, of any ``network`` of that kind with the weights ``state``."""
     if state.keys() != network.state_dict().keys():
         raise SkiptuneError(
             f"the weights are not those of the network described for {name}; nothing is written"
@@ -153,9 +160,10 @@ def _save(
     return path
 
 
-def _load(
-    name: str, kind: str, build: Callable[[dict[str, Any]], Network], folder: Path
+def load_desk_network(
+    name: str, kind: str, build: Callable[[dict[str, Any]], Network], folder: Path = DESK_FOLDER
 ) -> tuple[Network, str, dict[str, Any]]:
+    """As ``load_desk_denoiser``: the network that ``build`` makes of the description, sha256, description."""
     path, sha256 = folder / f"{name}.safetensors", desk_digest(name, folder)
     try:
         with safe_open(path, "pt") as file:

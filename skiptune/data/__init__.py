@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -37,6 +37,22 @@ class Dataset(Protocol):
         ...
 
 
+@runtime_checkable
+class PromptedDataset(Dataset, Protocol):
+    """Images whose labels are the numbers of prompts, ``0 .. num_classes - 1``."""
+
+    def prompts_of(self, labels: Tensor) -> list[str]:
+        """The prompts of labels ``[N]``."""
+        ...
+
+
+def with_prompts(dataset: Dataset) -> PromptedDataset:
+    """The data set itself. Raises SkiptuneError if its images have no prompts."""
+    if not isinstance(dataset, PromptedDataset):
+        raise SkiptuneError(f"the images of {dataset.name} have no prompts; use prompted_glyphs")
+    return dataset
+
+
 def load_dataset(
     name: str, root: str | Path | None = None, *, flip: bool = False, download: bool = False
 ) -> Dataset:
@@ -63,6 +79,13 @@ def _glyphs(root: Path | None, download: bool) -> Dataset:
     return verified_glyphs()
 
 
+def _prompted_glyphs(root: Path | None, download: bool) -> Dataset:
+    from skiptune.data.prompted_glyphs import verified_prompted_glyphs
+
+    return verified_prompted_glyphs()
+
+
+@cache
 def _digits(root: Path | None, download: bool) -> Dataset:
     from skiptune.data.digits import Digits
 
@@ -104,6 +127,7 @@ def _edm_zip(name: str, file: str, root: Path | None, download: bool) -> Dataset
 DATASETS: dict[str, Callable[[Path | None, bool], Dataset]] = {
     "glyphs": _glyphs,
     "digits": _digits,
+    "prompted_glyphs": _prompted_glyphs,
     "cifar10": _cifar10,
     "celeba": _celeba,
     "imagenet64": partial(_edm_zip, "imagenet64", "imagenet-64x64.zip"),

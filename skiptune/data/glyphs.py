@@ -111,19 +111,31 @@ def render(seed: int) -> tuple[np.ndarray, int]:
     scale_x, scale_y = np.exp(rng.normal(0, 0.10, 2))
     shift = rng.uniform(-6, 6, 2)
     warp = inverse_affine(angle, shear, scale_x, scale_y, shift)
-    mask = letter_mask(face, label).transform(
-        (CANVAS, CANVAS), Image.Transform.AFFINE, warp, Image.Resampling.BILINEAR
-    )
-    fine = np.asarray(mask, dtype=np.float32)
-    coverage = fine.reshape(RESOLUTION, 4, RESOLUTION, 4).mean(axis=(1, 3)) / 255
     ink, paper = contrasting_colours(rng)
-    # The background runs linearly from one colour to a neighbouring one in a random direction.
     slope, direction = rng.uniform(-0.25, 0.25, 3), rng.uniform(0, 2 * np.pi)
+    return drawn(letter_mask(face, label), warp, ink, paper, slope, direction), label
+
+
+def drawn(
+    mask: Image.Image,
+    warp: tuple[float, ...],
+    ink: np.ndarray,
+    paper: np.ndarray,
+    slope: np.ndarray,
+    direction: float,
+) -> np.ndarray:
+    """The warped mask in ink on a background, ``[16, 16, 3]`` uint8.
+
+    The background runs linearly from ``paper - slope / 2`` to ``paper + slope / 2``, along ``direction``.
+    """
+    warped = mask.transform((CANVAS, CANVAS), Image.Transform.AFFINE, warp, Image.Resampling.BILINEAR)
+    fine = np.asarray(warped, dtype=np.float32)
+    coverage = fine.reshape(RESOLUTION, 4, RESOLUTION, 4).mean(axis=(1, 3)) / 255
     axis = np.linspace(-0.5, 0.5, RESOLUTION)
     ramp = axis[None, :] * np.cos(direction) + axis[:, None] * np.sin(direction)
     background = np.clip(paper + ramp[:, :, None] * slope, 0, 1)
     image = coverage[:, :, None] * ink + (1 - coverage[:, :, None]) * background
-    return np.floor(image * 255 + 0.5).astype(np.uint8), label
+    return np.floor(image * 255 + 0.5).astype(np.uint8)
 
 
 def inverse_affine(

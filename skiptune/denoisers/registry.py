@@ -18,6 +18,8 @@ from skiptune.denoisers.guidance import ClassifierFreeGuidance
 from skiptune.denoisers.guided import GuidedUNet, LatentUNet
 from skiptune.denoisers.latent import LatentDenoiser
 from skiptune.denoisers.preconditioning import PRECONDITIONINGS
+from skiptune.denoisers.prompt_encoder import PromptEncoder
+from skiptune.denoisers.text_to_image import TextToImage, unet_of
 from skiptune.denoisers.uvit import UViT
 from skiptune.errors import SkiptuneError
 
@@ -66,11 +68,32 @@ def alphas(kind: str, beta_start: float, beta_end: float, num_timesteps: int = 1
     return (-beta_start * t - (beta_end - beta_start) * t**2 / 2).exp()
 
 
+def text_to_image(
+    unet: Description,
+    encoder: Description,
+    image_shape: Sequence[int],
+    schedule: Mapping[str, Any],
+    prediction: str = "epsilon",
+) -> TextToImage:
+    """A denoiser of prompts from plain values.
+
+    Args:
+        unet: arguments of diffusers' ``UNet2DConditionModel``.
+        encoder: arguments of ``PromptEncoder``, its width being the U-Net's ``cross_attention_dim``.
+        schedule: arguments of ``alphas``.
+    """
+    reader = PromptEncoder(width=unet["cross_attention_dim"], **encoder)
+    channels, height, width = image_shape
+    shape = (channels, height, width)
+    return TextToImage(unet_of(unet), reader, shape, alphas(**schedule), prediction)
+
+
 DENOISERS: dict[str, Callable[..., Denoiser]] = {
     **PRECONDITIONINGS,
     "EDM2Precond": EDM2Precond,
     "ConsistencyDenoiser": ConsistencyDenoiser,
     "DiscreteDenoiser": discrete,
+    "TextToImage": text_to_image,
 }
 
 

@@ -91,7 +91,7 @@ def join() -> None:
         dist.init_process_group("gloo", store=group, rank=me.rank, world_size=me.size, timeout=_PATIENCE)
     except (RuntimeError, OSError) as error:
         raise _lost(error) from error
-    atexit.register(_leave)
+    atexit.register(leave)
 
 
 def barrier() -> None:
@@ -125,7 +125,8 @@ def _lost(error: Exception) -> SkiptuneError:
     return SkiptuneError(f"another process ended: {str(error).splitlines()[0]}")
 
 
-def _leave() -> None:
+def leave() -> None:
+    """This process has done its work: the others do not miss it. Called at the end of a program by itself."""
     if _Joined.watch is not None:
         _Joined.watch.leave()
     if dist.is_initialized():

@@ -83,9 +83,14 @@ def device(name: str) -> torch.device:
 
 
 def device_name(device: torch.device | str) -> str:
-    """Model of the GPU, or of the CPU with its number of usable cores."""
+    """Model of the GPU, or of the CPU with its number of usable cores.
+
+    Raises SkiptuneError for a GPU where there is none.
+    """
     device = torch.device(device)
     if device.type == "cuda":
+        if not torch.cuda.is_available():
+            raise SkiptuneError("there is no GPU here, so none can be named; use device=cpu")
         return torch.cuda.get_device_name(device)
     return f"{_cpu_model()} ({default_workers()} cores)"
 

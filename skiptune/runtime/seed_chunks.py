@@ -6,9 +6,10 @@ where a shorter one stopped. Chunk ``k`` holds the seeds ``k * CHUNK .. (k + 1) 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -33,7 +34,28 @@ class SeedRun(Protocol):
         ...
 
 
-def open_run(settings: SeedRun, store: RunStore) -> Run:
+@runtime_checkable
+class BuiltRun(Protocol):
+    """A run whose chunks are made from chunks of the same number of other runs, which are computed first."""
+
+    def resolved(self) -> dict[str, Any]:
+        """As of ``SeedRun``."""
+        ...
+
+    @property
+    def inputs(self) -> Mapping[str, SeedRun | BuiltRun]:
+        """The other runs by name."""
+        ...
+
+    def build(self, seeds: range, inputs: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        """What is stored of these seeds, from what the inputs have stored of them."""
+        ...
+
+
+AnyRun = SeedRun | BuiltRun
+
+
+def open_run(settings: AnyRun, store: RunStore) -> Run:
     """The stored or new run of these settings."""
     return store.open(settings.resolved())
 
@@ -43,7 +65,7 @@ class SeedChunk:
     """The task of one chunk: compute and store. A picklable value for any worker."""
 
     run: Run
-    settings: SeedRun
+    settings: AnyRun
     number: int
 
     @property
@@ -53,7 +75,18 @@ class SeedChunk:
 
     def __call__(self) -> None:
         seeds = range(self.number * CHUNK, (self.number + 1) * CHUNK)
-        self.run.write_chunk(self.number, self.settings.compute(seeds))
+        self.run.write_chunk(self.number, self.made(seeds))
+
+    def made(self, seeds: range) -> dict[str, Tensor]:
+        """What is to be stored of these seeds. Raises SkiptuneError if an input is missing or damaged."""
+        if not isinstance(self.settings, BuiltRun):
+            return self.settings.compute(seeds)
+        store = RunStore(self.run.folder.parents[1])
+        inputs = {
+            name: open_run(settings, store).read_chunk(self.number)
+            for name, settings in self.settings.inputs.items()
+        }
+        return self.settings.build(seeds, inputs)
 
 
 def chunk_numbers(seeds: range) -> range:

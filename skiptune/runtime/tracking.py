@@ -1,68 +1,55 @@
-"""Experiment tracking: nothing, or Weights & Biases online or offline. Tracking never stops a run."""
+"""Experiment tracking: nothing, Weights & Biases (online or offline), Trackio. It never stops a run."""
 
 from __future__ import annotations
 
 import importlib.util
 import logging
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from skiptune.errors import SkiptuneError
 from skiptune.runtime.files import unwritable
 
+if TYPE_CHECKING:
+    import numpy as np
+
 log = logging.getLogger(__name__)
 
+# The axis of every curve. The trackers' own steps start at 0 again when a killed run goes on; images do not.
 STEP = "images"
-_FINISH_SECONDS = 60.0
+TRACKERS = ("none", "wandb", "trackio")
+MODES = ("offline", "online")
+Picture: TypeAlias = "str | Path | np.ndarray"
+"""A picture file, or uint8 ``[H, W, 3]``."""
 
 
 class Tracker(Protocol):
-    """Where a run's curves, final values and pictures go. `step` is the number of images so far."""
+    """Where a run's curves, final values, pictures and tables go. `step` is the number of images so far."""
 
     def log(self, values: Mapping[str, Any], step: int) -> None: ...
 
     def summary(self, values: Mapping[str, Any]) -> None: ...
 
-    def image(self, name: str, path: str | Path) -> None: ...
+    def image(self, name: str, picture: Picture) -> None: ...
 
-    def finish(self) -> None: ...
+    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None: ...
 
-
-def default_tracker() -> str:
-    """'wandb' where it is installed, else 'none'."""
-    spec = importlib.util.find_spec("wandb")
-    # A folder ./wandb of former runs looks like a package without origin.
-    return "wandb" if spec is not None and spec.origin is not None else "none"
+    def finish(self) -> bool:
+        """Close the run; whether all of it was taken."""
+        ...
 
 
-def make_tracker(
-    name: str,
-    *,
-    mode: str = "offline",
-    project: str = "skiptune",
-    run_id: str = "",
-    group: str = "",
-    config: Mapping[str, Any] | None = None,
-    folder: str | Path = ".",
-    init_timeout: float = 15.0,
-) -> Tracker:
-    """A tracker that never asks and never waits longer than `init_timeout` seconds to start.
+@dataclass(frozen=True)
+class RunInfo:
+    """What a tracker is told of a run; `id`: content hash of what is computed, the same after a restart."""
 
-    name: 'none' or 'wandb'. mode: 'offline' or 'online'; online without a network warns and goes on offline.
-    run_id: content hash of what is computed. folder: everything wandb writes goes under it.
-    Raises SkiptuneError for an unknown name or mode, wandb not installed, online without a key.
-    """
-    if name == "none":
-        return NoTracker()
-    if name != "wandb":
-        raise SkiptuneError(f"unknown tracker '{name}': use wandb or none")
-    if mode not in ("offline", "online"):
-        raise SkiptuneError(f"unknown tracker mode '{mode}': use offline or online")
-    if default_tracker() != "wandb":
-        raise SkiptuneError("tracker 'wandb' is not installed: pip install wandb, or use tracker none")
-    return WandbTracker(_start(mode, project, run_id, group, dict(config or {}), Path(folder), init_timeout))
+    id: str = ""
+    name: str = ""
+    group: str = ""
+    tags: tuple[str, ...] = ()
+    config: Mapping[str, Any] = field(default_factory=dict)
 
 
 class NoTracker:
@@ -74,107 +61,95 @@ class NoTracker:
     def summary(self, values: Mapping[str, Any]) -> None:
         return None
 
-    def image(self, name: str, path: str | Path) -> None:
+    def image(self, name: str, picture: Picture) -> None:
         return None
 
-    def finish(self) -> None:
+    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         return None
 
+    def finish(self) -> bool:
+        return True
 
-class WandbTracker:
-    """A wandb run whose failures are reported once, as a warning, and otherwise ignored."""
 
-    def __init__(self, run: Any) -> None:
-        self._run = run
-        self._warned = False
-        self._step = 0
+class Attempts:
+    """Calls whose failures are reported once, as a warning, and otherwise ignored."""
 
-    def log(self, values: Mapping[str, Any], step: int) -> None:
-        """Values at `step` images."""
-        self._step = step
-        self._try(lambda: self._run.log({**values, STEP: step}))
+    def __init__(self) -> None:
+        self.failed = False
 
-    def summary(self, values: Mapping[str, Any]) -> None:
-        """Final values of the run."""
-        self._try(lambda: self._run.summary.update(dict(values)))
-
-    def image(self, name: str, path: str | Path) -> None:
-        """A picture file, at the last logged step."""
-        import wandb
-
-        self._try(lambda: self._run.log({name: wandb.Image(str(path)), STEP: self._step}))
-
-    def finish(self) -> None:
-        """Close the run; an upload that the network holds up is given up after a minute and stays on disk."""
-        self._try(self._run.finish)
-
-    def _try(self, action: Callable[[], object]) -> None:
+    def __call__(self, action: Callable[[], object]) -> None:
         try:
             action()
         except Exception as error:
-            if not self._warned:
-                log.warning("tracking failed, the run goes on without it: %s", _one_line(error))
-            self._warned = True
+            if not self.failed:
+                log.warning("tracking failed, the run goes on without it: %s", one_line(error))
+            self.failed = True
 
 
-def _start(
-    mode: str, project: str, run_id: str, group: str, config: dict[str, Any], folder: Path, timeout: float
-) -> Any:
-    import wandb
+def default_tracker() -> str:
+    """'wandb' where it is installed, else 'none'."""
+    return "wandb" if installed("wandb") else "none"
 
+
+def installed(name: str) -> bool:
+    """Whether a package is there; a folder ./wandb of former runs looks like one without origin."""
+    spec = importlib.util.find_spec(name)
+    return spec is not None and spec.origin is not None
+
+
+def check_tracker(name: str, mode: str, folder: Path) -> None:
+    """Says now, before hours of work, what would be wrong with a tracker after them.
+
+    Raises SkiptuneError for an unknown name or mode, a package that is not installed, a folder that cannot be
+    written, online without a key.
+    """
+    if name not in TRACKERS:
+        raise SkiptuneError(f"unknown tracker '{name}': use wandb, trackio or none")
+    if mode not in MODES:
+        raise SkiptuneError(f"unknown tracker mode '{mode}': use offline or online")
+    if name == "none":
+        return
+    if not installed(name):
+        raise SkiptuneError(f"tracker '{name}' is not installed: pip install {name}, or use tracker none")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise unwritable(folder, error) from error
-    for variable in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR"):
-        os.environ[variable] = str(folder.absolute() / "wandb")
-    wandb.setup(settings=wandb.Settings(silent=True))
-    if mode == "online" and not _has_key():
-        raise SkiptuneError("wandb has no API key, online needs one: run `wandb login`, or use mode offline")
+    if name == "trackio" and mode == "online":
+        raise SkiptuneError("tracker trackio is local here: use mode offline, and `trackio sync` to publish")
+    if name == "wandb" and mode == "online":
+        from skiptune.runtime.wandb_tracker import check_key
 
-    settings = wandb.Settings(
-        silent=True,
-        console="off",
-        init_timeout=timeout,
-        finish_timeout=_FINISH_SECONDS,
-        finish_timeout_raises=True,
-    )
-
-    def start(mode: Literal["offline", "online"]) -> Any:
-        run = wandb.init(
-            project=project,
-            id=run_id or None,
-            group=group or None,
-            config=config,
-            dir=str(folder),
-            mode=mode,
-            resume="allow" if mode == "online" else None,
-            reinit="finish_previous",
-            settings=settings,
-        )
-        run.define_metric("*", step_metric=STEP)
-        return run
-
-    if mode == "online":
-        try:
-            return start("online")
-        except Exception as error:
-            log.warning("wandb is not reachable, tracking offline in %s: %s", folder, _one_line(error))
-            wandb.teardown()  # else the run's id counts as in use
-    try:
-        return start("offline")
-    except Exception as error:
-        raise SkiptuneError(f"wandb cannot start ({_one_line(error)}): use tracker none") from error
+        check_key()
 
 
-def _has_key() -> bool:
-    import wandb
+def make_tracker(
+    name: str,
+    info: RunInfo,
+    *,
+    mode: str = "offline",
+    project: str = "skiptune",
+    folder: str | Path = ".",
+    init_timeout: float = 15.0,
+) -> Tracker:
+    """A tracker that never asks and never waits longer than `init_timeout` seconds to start.
 
-    try:
-        return bool(wandb.login(prompt=False, verify=False))
-    except Exception as error:
-        raise SkiptuneError(f"wandb's API key is unusable ({_one_line(error)}): run `wandb login`") from error
+    name: 'none', 'wandb' or 'trackio'. mode: 'offline' or 'online'; online without a network warns and goes
+    on offline. folder: everything the tracker writes goes under it. Raises SkiptuneError as `check_tracker`.
+    """
+    folder = Path(folder)
+    check_tracker(name, mode, folder)
+    if name == "wandb":
+        from skiptune.runtime.wandb_tracker import WandbTracker, start
+
+        return WandbTracker(start(info, mode, project, folder, init_timeout))
+    if name == "trackio":
+        from skiptune.runtime.trackio_tracker import TrackioTracker
+
+        return TrackioTracker(info, project, folder)
+    return NoTracker()
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
+    """An error's text on one line."""
     return " ".join(str(error).split()) or type(error).__name__

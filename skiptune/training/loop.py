@@ -13,11 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from skiptune.data import Dataset, load_dataset
 from skiptune.data.images import from_uint8
+from skiptune.data.rendered import Rendered
 from skiptune.errors import SkiptuneError
 from skiptune.runtime.files import remove_stale, unwritable
 from skiptune.training.checkpoint import (
@@ -28,6 +28,7 @@ from skiptune.training.checkpoint import (
     save_state,
     write_log,
 )
+from skiptune.training.objectives.objective import Objective
 from skiptune.training.parallel import other_workers, process_group
 from skiptune.training.settings import DenoiserTraining
 from skiptune.training.step import TrainingStep
@@ -41,6 +42,7 @@ def train(
     folder: Path,
     on_step: OnStep | None = None,
     on_checkpoint: OnCheckpoint | None = None,
+    rendered: Path | None = None,
 ) -> TrainingState:
     """Train or continue in ``folder``; returns the final state (weights, averaged weights, loss curve).
 
@@ -48,6 +50,7 @@ def train(
     an exception from it stops the run, which goes on from its last checkpoint when called again. The other
     workers end with this process, however that ends. ``on_checkpoint(images, state)`` is called just before a
     checkpoint is written: a run that goes on behind it has called it. Its tensors change with the next step.
+    Images that ``render_ahead`` has drawn into the folder ``rendered`` are read from there.
 
     Raises:
         SkiptuneError: a damaged or foreign checkpoint, a loss that is not finite, too few GPUs, a lost
@@ -61,8 +64,8 @@ def train(
     except OSError as error:
         raise unwritable(folder, error) from error
     remove_stale(folder)
-    with other_workers(settings.workers, _work, settings, folder) as rendezvous:
-        return _work(0, rendezvous, settings, folder, on_step, on_checkpoint)
+    with other_workers(settings.workers, _work, settings, folder, rendered) as rendezvous:
+        return _work(0, rendezvous, settings, folder, rendered, on_step, on_checkpoint)
 
 
 def _work(
@@ -70,6 +73,7 @@ def _work(
     rendezvous: str,
     settings: DenoiserTraining,
     folder: Path,
+    rendered: Path | None,
     on_step: OnStep | None = None,
     on_checkpoint: OnCheckpoint | None = None,
 ) -> TrainingState:
@@ -83,7 +87,7 @@ def _work(
             process_group(rank, settings.workers, rendezvous, device),
             torch.random.fork_rng(devices=[device] if on_gpu else []),
         ):
-            return _steps(rank, settings, folder, device, on_step, on_checkpoint)
+            return _steps(rank, settings, folder, rendered, device, on_step, on_checkpoint)
     finally:
         torch.set_num_threads(threads)
 
@@ -92,6 +96,7 @@ def _steps(
     rank: int,
     settings: DenoiserTraining,
     folder: Path,
+    rendered: Path | None,
     device: torch.device,
     on_step: OnStep | None,
     on_checkpoint: OnCheckpoint | None,
@@ -103,6 +108,8 @@ def _steps(
     # Dropout draws from it. Workers start it alike and use it alike, so one state is the state of all.
     dropout = torch.cuda.default_generators[rank] if device.type == "cuda" else torch.default_generator
     dataset = load_dataset(settings.dataset, flip=settings.flip) if objective.needs_data else None
+    if dataset is not None and rendered is not None:
+        dataset = Rendered(dataset, rendered)
     kept = objective.kept | ({} if scaling is None else scaling.kept)
 
     log, checkpoint = folder / "loss.jsonl", folder / "checkpoint.safetensors"
@@ -130,7 +137,7 @@ def _steps(
         seen = step * settings.batch
         generator = torch.Generator().manual_seed(hash_seed(settings.seed, step, rank))
         seeds = range(seen + rank * share, seen + (rank + 1) * share)
-        data = functools.partial(_data, dataset, seeds, denoiser.num_classes, device)
+        data = functools.partial(_data, dataset, seeds, objective, device)
         gradients = take(seen, data, generator)
         recent.append(gradients[-1].clone())  # a view would keep all gradients
 
@@ -159,13 +166,14 @@ def _steps(
 
 
 def _data(
-    dataset: Dataset | None, seeds: range, num_classes: int, device: torch.device
+    dataset: Dataset | None, seeds: range, objective: Objective, device: torch.device
 ) -> tuple[Tensor, Tensor | None]:
     if dataset is None:
         raise SkiptuneError("this objective says that it needs no data, and asks for them")
     images, labels = dataset.batch(seeds, "train")
-    clean = from_uint8(images).to(device, memory_format=torch.channels_last)
-    return clean, F.one_hot(labels, num_classes).float().to(device) if num_classes else None
+    clean = from_uint8(images.to(device)).contiguous(memory_format=torch.channels_last)
+    condition = objective.condition(labels, dataset)
+    return clean, None if condition is None else condition.to(device)
 
 
 def hash_seed(seed: int, step: int, rank: int) -> int:

@@ -141,6 +141,7 @@ def test_weights_as_they_are_stored(pipeline: tuple[Path, Any]) -> None:
     ours = load_diffusers(pipeline[0], as_stored=True)
     types = {name.split(".")[0]: value.dtype for name, value in ours.named_parameters()}
     assert types == {"model": torch.float16, "autoencoder": torch.float32}
+    assert load_diffusers(pipeline[0], latent_size=24).image_shape[1:] == (24, 24) != ours.image_shape[1:]
 
 
 @pytest.mark.parametrize(
@@ -324,6 +325,8 @@ def test_prompts_are_encoded_as_by_the_pipeline(tmp_path: Path, xl: bool) -> Non
     if xl:
         torch.testing.assert_close(ours["text_embeds"], torch.cat(pooled))
         assert ours["time_ids"].tolist() == [[8.0, 8, 0, 0, 8, 8]] * 2
+        larger = prompt_inputs(folder, ["a red fox"], latent_size=16)["time_ids"]
+        assert larger.tolist() == [[16.0, 16, 0, 0, 16, 16]]
     (folder / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
     with pytest.raises(SkiptuneError, match="is a FluxPipeline; prompts are known for StableDiffusion"):
         prompt_inputs(folder, ["a"])

@@ -104,10 +104,10 @@ def test_one_block_has_no_interval_but_a_line(made: Made, tmp_path: Path) -> Non
 def test_over_the_baseline_values_are_ratios_paired_by_block(made: Made, tmp_path: Path) -> None:
     row, base = (made.config.row(id) for id in ("heun_5_0.6", "heun_5_0.8"))
     row = replace(row, baseline=base.id)
-    value = value_of(made, row, "fid", ratio=True)  # the blocks differ alike, so the ratio has no spread
+    value = value_of(made, row, "fid", "ratio")  # the blocks differ alike, so the ratio has no spread
     assert value.low is not None and value.high is not None
     assert value.low == pytest.approx(value.value) == pytest.approx(0.75) == pytest.approx(value.high)
-    assert value_of(made, row, "fid", ratio=False) == made.measured[row.id].value("fid")
+    assert value_of(made, row, "fid", None) == made.measured[row.id].value("fid")
     drawn = replace(made, rows=(row, base))
     pixels = draw(drawn, tmp_path / "x.png", over_baseline=True, y=["fid"])
     assert has(pixels, BLUE) and not has(pixels, ORANGE)  # the row without a baseline is not drawn

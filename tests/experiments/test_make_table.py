@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 
 from experiments.bench import Bench
-from experiments.make_table import grid_beside_one, make_table, search
+from experiments.make_table import make_table, search
 from experiments.measurement import SeedBlocks
 from experiments.references import FLOOR_BLOCKS, floor_identity
 from experiments.registry import measurement
 from experiments.samples import SampleMeasurement
 from experiments.scale import Scale
 from experiments.tables.config import RowConfig, TableConfig, parse_table
+from experiments.wanted import grid_beside_one
 from skiptune.errors import SkiptuneError
 from skiptune.runtime.provenance import provenance
 from skiptune.runtime.seed_chunks import open_run

@@ -7,9 +7,9 @@ from scipy.stats import kendalltau
 from skiptune.denoisers.diffusers_network import DiffusersNetwork
 from skiptune.denoisers.discrete import DiscreteDenoiser, vp_alphas
 from skiptune.errors import SkiptuneError
-from skiptune.importance import Importance, Teacher, ablation_errors
-from skiptune.interventions import find_transformer_blocks
-from skiptune.samplers import make_sampler
+from skiptune.importance import Importance, Teacher, ablation_errors, images_without, rank_agreement
+from skiptune.interventions import AttentionPruning, find_transformer_blocks, skipping
+from skiptune.samplers import make_sampler, sample
 
 SAMPLER = make_sampler("ddim", steps=2, offset=1, end="first")
 NOISE = torch.randn(4, 4, 8, 8, generator=torch.Generator().manual_seed(7))
@@ -33,8 +33,30 @@ def test_skipping_recovers_the_dead_and_the_essential_block(planted):
     assert bool((errors[..., 2] == 0).all())
     importance = Importance.of_errors(errors)
     assert all(step[0] == 2 and step[-1] == 4 for step in importance.ranking(range(7)))
-    for votes in importance.votes:
-        assert kendalltau(votes, GAINS).statistic > 0.7
+    gains = torch.tensor(GAINS).expand(2, 7)
+    tau = rank_agreement(importance.votes, gains)
+    assert tau.tolist() == pytest.approx([kendalltau(votes, GAINS).statistic for votes in importance.votes])
+    assert bool((tau > 0.7).all())
+
+
+def test_agreement_of_known_orders():
+    up, ties = torch.arange(5), torch.tensor([1, 1, 2, 3, 3])
+    assert rank_agreement(up, up) == 1 and rank_agreement(up, -up) == -1
+    assert rank_agreement(up, torch.zeros(5)) == 0
+    assert float(rank_agreement(up, ties)) == pytest.approx(kendalltau(up, ties).statistic)
+
+
+def test_images_without_a_block_are_those_of_skipping_it_while_sampling(planted):
+    denoiser, levels = planted.denoiser, planted.sampler.sigmas[:-1].tolist()
+    whole, without = images_without(denoiser, SAMPLER, NOISE)
+    assert without.shape == (2, 7, *NOISE.shape)
+    torch.testing.assert_close(whole, sample(SAMPLER, denoiser, NOISE))
+    blocks = find_transformer_blocks(denoiser)
+    for step, block in ((0, 4), (1, 0)):
+        steps = [[block] if at == step else [] for at in range(2)]
+        with AttentionPruning(skipping(blocks, steps), tuple(levels)).attached_to(denoiser):
+            torch.testing.assert_close(without[step, block], sample(SAMPLER, denoiser, NOISE))
+    torch.testing.assert_close(without[:, 2], whole.expand(2, *whole.shape))  # nothing is added there
 
 
 def test_scaling_sees_the_residual_of_a_dead_transformer(planted):

@@ -39,5 +39,11 @@ def test_holds_the_desk_weights(root: Path, wheel_files: set[str]) -> None:
     assert weights and weights <= wheel_files
 
 
+def test_holds_the_pages_of_the_report(root: Path, wheel_files: set[str]) -> None:
+    report = root / "experiments/report"
+    pages = {path.relative_to(root).as_posix() for path in report.glob("[ta]*/*")}
+    assert len(pages) > 4 and pages <= wheel_files
+
+
 def test_holds_nothing_else(wheel_files: set[str]) -> None:
     assert {name.split("/")[0] for name in wheel_files} == {*PACKAGES, "skiptune-0.1.0.dist-info"}

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from skiptune.errors import SkiptuneError
-from skiptune.runtime.distributed import barrier, join, share, tell_others, world
+from skiptune.runtime.distributed import barrier, join, leave, share, tell_others, world
 from skiptune.runtime.filling import fill
 from skiptune.runtime.seed_chunks import CHUNK, SeedChunk, open_run
 from skiptune.runtime.shared_chunks import SharedChunk
@@ -130,6 +130,8 @@ def member(rank: int, size: int, port: int, root: Path, n_chunks: int, end: str)
                 os.kill(os.getpid(), signal.SIGKILL)
             raise SkiptuneError("no room on node7")
         fill_logged(root, Logged(root / "log", 0.05), n_chunks)
+        time.sleep(rank)
+        leave()
     except SkiptuneError as error:
         tell_others(error)
         (root / f"error{rank}").write_text(f"{time.time()} {error}")

@@ -9,10 +9,13 @@ from experiments.tables.results import ClaimResult
 from experiments.tables.rules.advantage_falls import advantage_falls
 from experiments.tables.rules.bound import below_bound
 from experiments.tables.rules.closer import closer
+from experiments.tables.rules.closer_at_gain import closer_at_gain
 from experiments.tables.rules.curves import CURVE_RULES
 from experiments.tables.rules.divergence import diverges_alone
 from experiments.tables.rules.equivalence import share_of_gain
 from experiments.tables.rules.evidence import Evidence, Rule
+from experiments.tables.rules.gains import gains
+from experiments.tables.rules.least_harm import least_harm
 from experiments.tables.rules.limit import below_limit
 from experiments.tables.rules.minimum_at import minimum_at
 from experiments.tables.rules.mostly_below import mostly_below
@@ -42,6 +45,9 @@ RULES: dict[str, Rule] = {
     "advantage_falls": advantage_falls,
     "closer": closer,
     "minimum_at": minimum_at,
+    "gains": gains,
+    "least_harm": least_harm,
+    "closer_at_gain": closer_at_gain,
     **CURVE_RULES,
 }
 

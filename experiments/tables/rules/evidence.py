@@ -17,7 +17,8 @@ class Evidence:
     """What was measured on the report seeds: row id -> metric -> one value per seed block.
 
     `selected`: row id -> what was chosen for it on the selection seeds. `interventions`: row id -> the
-    settings that its images were sampled with, learned coefficients among them.
+    settings that its images were sampled with, learned coefficients among them. `unit`: what there is one
+    value of, seed blocks or prompts.
     """
 
     config: TableConfig
@@ -25,6 +26,7 @@ class Evidence:
     blocks: Mapping[str, Mapping[str, Sequence[float]]]
     selected: Mapping[str, float] = field(default_factory=dict)
     interventions: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    unit: str = "seed blocks"
 
     def series(self, row: str, metric: str) -> Sequence[float]:
         """The block values of a row, empty if it was not measured."""

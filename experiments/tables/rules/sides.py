@@ -11,7 +11,7 @@ from experiments.tables.rules.evidence import Evidence, corrected, span, undecid
 from skiptune.errors import SkiptuneError
 from skiptune.evaluation.intervals import Interval, block_interval
 
-TEST = "Mean over seed blocks with 95% t interval"
+TEST = "Mean over {unit} with 95% t interval"
 
 
 def sides(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
@@ -22,6 +22,7 @@ def sides(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
     widened for their number (Bonferroni), lies on the other; else inconclusive. The effect reported is the
     quantity that speaks most against the claim, by its distance from the bound in units of its interval.
     """
+    said = TEST.format(unit=evidence.unit)
     spec = Section(claim.parameters, f"claim {claim.id}: parameters")
     by_scale = spec.take("tests", Mapping)
     spec.finish()
@@ -40,9 +41,9 @@ def sides(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
         test.finish()
         values = evidence.series(row.id, metric)
         if not values:
-            return undecided(claim, "not run", f"No values of '{row.id}'. Test: {TEST}.")
+            return undecided(claim, "not run", f"No values of '{row.id}'. Test: {said}.")
         if len(values) == 1:
-            return undecided(claim, "inconclusive", f"One seed block has no spread. Test: {TEST}.")
+            return undecided(claim, "inconclusive", f"One value has no spread. Test: {said}.")
         # Above 0 on the claimed side, so that one comparison serves both.
         ours = [direction * (value - bound) for value in values]
         margin, widest = block_interval(ours), block_interval(ours, corrected(len(tests)))
@@ -53,5 +54,5 @@ def sides(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
         found.append(f"{metric} of {row.label}: {seen} (claimed {ways[0]} {bound:g})")
     verdict = "contradicted" if against else "supported" if inside else "inconclusive"
     worst = min(margins, key=lambda margin: margin[0])[1]
-    text = f"{TEST}: {'; '.join(found)}."
+    text = f"{said}: {'; '.join(found)}."
     return ClaimResult(claim.id, verdict, worst.value, worst.low, worst.high, text)

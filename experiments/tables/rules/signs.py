@@ -11,7 +11,7 @@ from experiments.tables.rules.evidence import Evidence, corrected, span, undecid
 from skiptune.errors import SkiptuneError
 from skiptune.evaluation.intervals import paired_difference_interval
 
-TEST = "Difference to the other row, mean over paired seed blocks with 95% t interval"
+TEST = "Difference to the other row, mean over paired {unit} with 95% t interval"
 
 
 def signs(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
@@ -22,6 +22,7 @@ def signs(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
     widened for their number (Bonferroni), lies on the other; else inconclusive. The effect reported is the
     difference that speaks most against the claim, in units of its interval.
     """
+    said = TEST.format(unit=evidence.unit)
     spec = Section(claim.parameters, f"claim {claim.id}: parameters")
     by_scale = spec.take("tests", Mapping)
     spec.finish()
@@ -38,9 +39,9 @@ def signs(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
             raise SkiptuneError(f"claim {claim.id}: row '{row.id}' names no baseline; give it or `against`")
         ours, theirs = evidence.series(row.id, metric), evidence.series(against, metric)
         if not ours or not theirs:
-            return undecided(claim, "not run", f"No values of '{against if ours else row.id}'. Test: {TEST}.")
+            return undecided(claim, "not run", f"No values of '{against if ours else row.id}'. Test: {said}.")
         if len(ours) == 1:
-            return undecided(claim, "inconclusive", f"One seed block has no spread. Test: {TEST}.")
+            return undecided(claim, "inconclusive", f"One value has no spread. Test: {said}.")
         interval = paired_difference_interval(ours, theirs)
         direction = 1 if sign == "+" else -1
         low = min(direction * interval.low, direction * interval.high)
@@ -52,7 +53,7 @@ def signs(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
         found.append(f"{metric} of {row.label} minus {other}: {seen} (claimed {sign})")
     verdict = _verdict([(low, high) for low, high, _ in margins])
     worst = min(margins, key=lambda margin: (margin[0] + margin[1]) / max(margin[1] - margin[0], 1e-300))[2]
-    text = f"{TEST}: {'; '.join(found)}."
+    text = f"{said}: {'; '.join(found)}."
     return ClaimResult(claim.id, verdict, worst.value, worst.low, worst.high, text)
 
 

@@ -72,7 +72,7 @@ def inner_folder(folder: Path) -> Path:
     return folder if (folder / "config.json").is_file() else folder / UNET
 
 
-def load_diffusers(folder: Path | str, as_stored: bool = False) -> Denoiser:
+def load_diffusers(folder: Path | str, as_stored: bool = False, latent_size: int | None = None) -> Denoiser:
     """The denoiser of a pipeline's folder, in evaluation mode, its weights mapped from the files.
 
     A Stable Diffusion becomes a ``LatentDenoiser``: call it with ``context`` (and SDXL's ``text_embeds`` and
@@ -82,6 +82,7 @@ def load_diffusers(folder: Path | str, as_stored: bool = False) -> Denoiser:
     Args:
         as_stored: compute with the U-Net's weights in the type they are stored in (half precision of an fp16
             file); else in float32, as the autoencoder always does.
+        latent_size: height and width of what it samples, where not those that it was trained with.
 
     Raises:
         SkiptuneError: in one line: diffusers is not installed, a part is missing, damaged or unknown.
@@ -92,7 +93,7 @@ def load_diffusers(folder: Path | str, as_stored: bool = False) -> Denoiser:
     if not (folder / SCHEDULER).is_file():
         raise SkiptuneError(f"{folder} has no {SCHEDULER}, which tells the noise: give a pipeline's folder")
     with named(folder):
-        denoiser: Denoiser = discrete(folder, as_stored)
+        denoiser: Denoiser = discrete(folder, as_stored, latent_size)
         if (folder / AUTOENCODER / "config.json").is_file():
             denoiser = latent(denoiser, folder / AUTOENCODER)
     return denoiser.eval().requires_grad_(False)
@@ -111,7 +112,7 @@ def named(folder: Path) -> Iterator[None]:
         raise SkiptuneError(f"{folder} does not describe a network that can be built ({reason})") from error
 
 
-def discrete(folder: Path, as_stored: bool) -> DiscreteDenoiser:
+def discrete(folder: Path, as_stored: bool, latent_size: int | None = None) -> DiscreteDenoiser:
     """The U-Net of a pipeline at the noise levels of its scheduler."""
     inner = inner_folder(folder)
     config, scheduler = read_json(inner / "config.json"), read_json(folder / SCHEDULER)
@@ -126,7 +127,8 @@ def discrete(folder: Path, as_stored: bool) -> DiscreteDenoiser:
         )
     adopt(unet, stored_state(inner), as_stored)
     network = DiffusersNetwork(unet)
-    shape = (channels, *height_and_width(config))
+    height, width = (latent_size, latent_size) if latent_size else height_and_width(config)
+    shape = (channels, height, width)
     levels = alphas_cumprod(scheduler)
     return DiscreteDenoiser(network, shape, levels, network.num_classes, PREDICTIONS[prediction])
 

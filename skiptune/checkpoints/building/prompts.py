@@ -18,12 +18,15 @@ PIPELINES = ("StableDiffusionPipeline", XL)
 
 
 @torch.no_grad()
-def prompt_inputs(folder: Path | str, prompts: Sequence[str | None]) -> dict[str, Tensor]:
+def prompt_inputs(
+    folder: Path | str, prompts: Sequence[str | None], latent_size: int | None = None
+) -> dict[str, Tensor]:
     """Inputs of the network for each prompt, float32 on the CPU; as the pipelines of diffusers make them.
 
     ``context`` ``[N, L, D]``; for SDXL also ``text_embeds`` ``[N, E]`` and ``time_ids`` ``[N, 6]`` (original
-    size, no crop, target size: those the U-Net was trained with). ``None`` is the pipeline's "no prompt" of
-    guidance: the empty text, or zeros where its model_index.json says force_zeros_for_empty_prompt.
+    size, no crop, target size: those the U-Net was trained with, or of latents of ``latent_size``). ``None``
+    is the pipeline's "no prompt" of guidance: the empty text, or zeros where its model_index.json says
+    force_zeros_for_empty_prompt.
 
     Raises:
         SkiptuneError: transformers is not installed, or no such pipeline.
@@ -44,7 +47,7 @@ def prompt_inputs(folder: Path | str, prompts: Sequence[str | None]) -> dict[str
     if index.get("force_zeros_for_empty_prompt"):
         kept = torch.tensor([prompt is not None for prompt in prompts])
         context, pooled = context * kept[:, None, None], pooled * kept[:, None]
-    size = float(pixels(folder))
+    size = float(pixels(folder, latent_size))
     ids = torch.tensor([[size, size, 0.0, 0.0, size, size]]).expand(len(texts), -1)
     return {"context": context, "text_embeds": pooled, "time_ids": ids}
 
@@ -72,7 +75,8 @@ def encode(folder: Path, suffix: str, texts: Sequence[str]) -> Any:
     return encoder.eval()(tokens.input_ids, output_hidden_states=True)
 
 
-def pixels(folder: Path) -> int:
-    """Side of the images that the U-Net was trained with."""
+def pixels(folder: Path, latent_size: int | None = None) -> int:
+    """Side of the images of latents of that size, else of those that the U-Net was trained with."""
     levels = len(read_json(folder / "vae/config.json")["block_out_channels"])
-    return int(read_json(folder / "unet/config.json")["sample_size"] * 2 ** (levels - 1))
+    size = latent_size or read_json(folder / "unet/config.json")["sample_size"]
+    return int(size * 2 ** (levels - 1))

@@ -69,12 +69,20 @@ def draw_times(count: int, first: int, end: int, antithetic: bool, generator: Ge
 
 
 def predict(
-    denoiser: DiscreteDenoiser, images: Tensor, condition: Tensor | None, times: Tensor, generator: Generator
+    denoiser: DiscreteDenoiser,
+    images: Tensor,
+    condition: Tensor | None,
+    times: Tensor,
+    generator: Generator,
+    **options: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
-    """The noise n added at these times, and ``n - eps`` of the network: ``[N, C, H, W]`` each, one call."""
+    """The noise n added at these times, and ``n - eps`` of the network: ``[N, C, H, W]`` each, one call.
+
+    ``options`` are further inputs of the denoiser.
+    """
     sigma = denoiser.sigmas[times].to(torch.float32).reshape(-1, 1, 1, 1).to(images.device)
     noise = torch.randn(images.shape, generator=generator).to(images.device)
-    estimate = denoiser(images + sigma * noise, sigma.flatten(), condition)
+    estimate = denoiser(images + sigma * noise, sigma.flatten(), condition, **options)
     return noise, (estimate - images) / sigma
 
 

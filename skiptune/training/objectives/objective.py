@@ -6,13 +6,15 @@ from collections.abc import Callable, Iterator
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
+from skiptune.data import Dataset
 from skiptune.denoisers import Denoiser
 from skiptune.training.losses import Loss
 
 Data = Callable[[], tuple[Tensor, Tensor | None]]
-"""Clean images ``[N, C, H, W]`` in [-1, 1] and one-hot labels ``[N, K]`` of a step, made when called."""
+"""Clean images ``[N, C, H, W]`` in [-1, 1] and their ``Objective.condition`` in a step, made when called."""
 
 
 class Objective(nn.Module):
@@ -49,6 +51,11 @@ class Objective(nn.Module):
     def loss(self, count: int, data: Data, generator: Generator) -> Tensor:
         """Loss ``[]`` of ``count`` images; random numbers come from ``generator``, which is of the CPU."""
         raise NotImplementedError
+
+    def condition(self, labels: Tensor, dataset: Dataset) -> Tensor | None:
+        """What ``data`` gives for labels ``[N]``: one-hot rows ``[N, K]``, if the network has classes."""
+        classes = self.denoiser.num_classes
+        return F.one_hot(labels, classes).float() if classes else None
 
     def after_step(self) -> None:
         """Called when the optimiser has changed the parameters."""

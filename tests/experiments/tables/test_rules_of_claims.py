@@ -16,6 +16,7 @@ from skiptune.errors import SkiptuneError
 BLOCKS = 6
 # Rules that need rows of another form; their own tests look at what is not measured.
 OF_OTHER_TESTS = {"ratio_below", "ruined_beyond", "diverges_alone", "advantage_falls", "closer"}
+OF_OTHER_TESTS |= {"gains", "closer_at_gain", "least_harm"}
 
 
 def table(

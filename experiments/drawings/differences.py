@@ -1,0 +1,64 @@
+"""What rows gain over their baselines: paired differences with 95% intervals, one line a row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from experiments.drawings.lines import COLOURS, MARKERS, legend_columns, value_of
+from experiments.drawings.made import Made
+from experiments.tables.config import FigureConfig
+from experiments.tables.figures import DPI, GREY, save
+from experiments.tables.parsing import Section
+
+
+def draw_differences(path: Path, figure: FigureConfig, made: Made) -> str | None:
+    """One line per row with a baseline, in the table's order from above, one mark per metric.
+
+    The figure's parameters: ``metrics``; ``arms`` of the rows, all if absent; ``caption``.
+    """
+    spec = Section(figure.parameters, f"figure {figure.name}")
+    metrics, arms = spec.take("metrics", Sequence), spec.optional("arms", Sequence, None)
+    caption = spec.take("caption", str)
+    spec.finish()
+    rows = [row for row in made.rows if row.baseline is not None and (arms is None or row.arm in arms)]
+    if not rows:
+        return None
+    titles = {column.key: column.title for column in made.config.columns}
+    names = [titles.get(metric, metric) for metric in metrics]
+    height = 0.9 + 0.22 * len(rows) * max(1.0, 0.5 * len(metrics))
+    drawing = Figure(figsize=(6.4, height + 0.3), dpi=DPI)
+    axes = drawing.add_subplot()
+    shift = 0.6 / len(metrics)
+    for k, (metric, name) in enumerate(zip(metrics, names, strict=True)):
+        values = [value_of(made, row, metric, "difference") for row in rows]
+        spread = [
+            [0.0 if v.low is None else v.value - v.low for v in values],
+            [0.0 if v.high is None else v.high - v.value for v in values],
+        ]
+        places = [i + (k - (len(metrics) - 1) / 2) * shift for i in range(len(rows))]
+        axes.errorbar(
+            [v.value for v in values], places, xerr=spread, color=COLOURS[k % len(COLOURS)],
+            marker=MARKERS[k % len(MARKERS)], markersize=4, linestyle="none", capsize=2, elinewidth=1,
+            label=name,
+        )  # fmt: skip
+    axes.axvline(0, color=GREY, linewidth=1, linestyle=":")
+    axes.set_yticks(range(len(rows)), [row.label for row in rows], fontsize=8)
+    axes.invert_yaxis()
+    axes.set_xlabel("less the baseline", fontsize=9)
+    axes.tick_params(axis="x", labelsize=8)
+    axes.grid(axis="x", color="0.92", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    foot = 0.3 / drawing.get_figheight() if len(metrics) > 1 else 0.0
+    drawing.tight_layout(rect=(0, foot, 1, 1))
+    if len(metrics) > 1:
+        drawing.legend(
+            loc="lower center", ncols=legend_columns(names, drawing.get_figwidth()), frameon=False, fontsize=8
+        )
+    else:
+        axes.set_xlabel(f"{names[0]} less the baseline's", fontsize=9)
+    save(drawing, path)
+    return str(caption)

@@ -1,0 +1,1 @@
+"""What Importance Probe measures beside metrics of images."""

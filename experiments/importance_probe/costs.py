@@ -1,0 +1,71 @@
+"""What the kinds of measurement cost: network evaluations per image, what rows share counted in each."""
+
+from __future__ import annotations
+
+from experiments.importance_probe.acting import RANKED
+from experiments.importance_probe.prompt_scores import prompts_per_category
+from experiments.importance_probe.prompts import SPLITS, count_images
+from experiments.importance_probe.ranking_run import ABLATION
+from experiments.network_run import measure_section
+from experiments.scale import Scale
+from experiments.tables.config import RowConfig
+from skiptune.importance import RELEASED
+from skiptune.samplers import make_sampler
+
+BLOCKS = {"sd_turbo": 7, "sd_2_1": 7, "sdxl_turbo": 5, "sdxl": 5}  # of the families, at either scale
+
+
+def steps_and_copies(scale: Scale, row: RowConfig) -> tuple[int, int]:
+    """Steps of the row's sampler, and network evaluations in each: 2 with guidance."""
+    steps = make_sampler(**scale.sampler(row.sampler)).num_steps
+    return steps, 1 if scale.role(row.role).guidance == 1 else 2
+
+
+def of_scores(scale: Scale, row: RowConfig) -> float:
+    """Sampling, and per prompt the ranking that a row's weights come from."""
+    steps, copies = steps_and_copies(scale, row)
+    ranked = row.intervention.get("name") in RANKED
+    return steps * copies + (of_ranking(scale, row) if ranked else 0.0)
+
+
+def of_ranking(scale: Scale, row: RowConfig) -> float:
+    """The teacher and, at the most, every student; half of it for each of a prompt's images."""
+    steps, copies = steps_and_copies(scale, row)
+    students = RELEASED.runs * RELEASED.iterations * RELEASED.candidates
+    if row.measure.get("ranking") == ABLATION:
+        students = BLOCKS[row.role]
+    return copies * steps * (1 + students) / len(SPLITS)
+
+
+def of_noise_error(scale: Scale, row: RowConfig) -> float:
+    """One call a step, and what its weights take."""
+    steps, _ = steps_and_copies(scale, row)
+    ranked = row.intervention.get("name") in RANKED
+    return steps + (of_ranking(scale, row) if ranked else 0.0)
+
+
+def images_of_prompts(scale: Scale, row: RowConfig) -> int:
+    """One of every prompt and split."""
+    return count_images(scale, prompts_per_category(measure_section(row), scale))
+
+
+def images_of_rankings(scale: Scale, row: RowConfig) -> int:
+    """Likewise; of one prompt two for every probe."""
+    if "prompt" in row.measure:
+        return len(SPLITS) * int(row.measure["probes"])
+    return images_of_prompts(scale, row)
+
+
+def of_pruning(scale: Scale, row: RowConfig) -> float:
+    """Sampling, and the fine-tuning of a student divided over its images."""
+    steps, _ = steps_and_copies(scale, row)
+    tuning = row.measure.get("tuning", {}).get(scale.name)
+    if tuning is None:
+        return float(steps)
+    learning = tuning["updates"] * tuning["batch"] * steps * 4  # student, its gradient as two, teacher
+    return float(steps + learning / images_of_pruning(scale, row))
+
+
+def images_of_pruning(scale: Scale, row: RowConfig) -> int:
+    """Images of one strategy."""
+    return int(row.measure["images"][scale.name])

@@ -1,0 +1,57 @@
+"""A text-to-image model with the prompts of a run encoded once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from skiptune.checkpoints.models import ModelRef
+from skiptune.checkpoints.prompted import inputs_of_prompts
+from skiptune.denoisers import Denoiser
+from skiptune.denoisers.diffusers_network import Prompted
+from skiptune.denoisers.latent import LatentDenoiser
+from skiptune.runtime.sampling import cached_model
+
+
+@dataclass(frozen=True)
+class PromptedModel:
+    """A network and what its encoder made of some prompts.
+
+    Attributes:
+        inputs: of the network by name, a row for every prompt; ``nothing``: of the empty prompt.
+        guidance: as of ``Prompted``; 1 is none.
+    """
+
+    denoiser: Denoiser
+    inputs: dict[str, Tensor]
+    nothing: dict[str, Tensor]
+    guidance: float
+
+    def of(self, rows: Sequence[int]) -> Prompted:
+        """The denoiser of these prompts, one an image."""
+        own = {name: value[list(rows)] for name, value in self.inputs.items()}
+        return Prompted(self.denoiser, own, self.nothing, self.guidance)
+
+    def decode(self, x: Tensor) -> Tensor:
+        """Images ``[N, 3, H, W]`` of samples."""
+        return self.denoiser.decode(x) if isinstance(self.denoiser, LatentDenoiser) else x
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.denoiser.parameters()).device
+
+
+def prompted_model(model: ModelRef, device: str, texts: Sequence[str], guidance: float) -> PromptedModel:
+    """The model with these prompts encoded.
+
+    Raises:
+        SkiptuneError: as ``inputs_of_prompts``, and as loading does.
+    """
+    denoiser = cached_model(model, device)
+    found = inputs_of_prompts(model, denoiser, [*texts, None])
+    inputs = {name: value[:-1].to(device) for name, value in found.items()}
+    nothing = {name: value[-1:].to(device) for name, value in found.items()}
+    return PromptedModel(denoiser, inputs, nothing, guidance)

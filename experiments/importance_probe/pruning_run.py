@@ -1,0 +1,249 @@
+"""Images of one prompt with blocks skipped, and fine-tuned students: the runs behind Figure 3."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from experiments.importance_probe.prompted import PromptedModel, prompted_model
+from experiments.importance_probe.ranking_run import RankingRun, plain
+from skiptune.checkpoints.models import ModelRef
+from skiptune.checkpoints.students import Student
+from skiptune.data.images import to_uint8
+from skiptune.denoisers import Denoiser
+from skiptune.errors import SkiptuneError
+from skiptune.evaluation.extractors import ExtractorRef
+from skiptune.evaluation.perceptual import load_lpips
+from skiptune.importance import ranked_strategies
+from skiptune.interventions.blocks import AttentionPruning, find_transformer_blocks, skipping
+from skiptune.runtime.provenance import torch_release
+from skiptune.runtime.sampling import (
+    IMAGES_KEPT,
+    cached_extractor,
+    cached_model,
+    not_finite,
+    sampler_identity,
+)
+from skiptune.runtime.seed_chunks import CHUNK, NUMERICS, AnyRun
+from skiptune.samplers import initial_noise, make_sampler
+from skiptune.samplers.sample import sample
+from skiptune.training.objectives.pruned_student import PrunedStudent
+
+WHOLE: tuple[tuple[int, ...], ...] = ()
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """Which blocks are skipped at which step.
+
+    Attributes:
+        blocks: numbers for every step, none for the whole network; of a ranked strategy unused.
+        ranking: where the order of the blocks comes from; ``skip`` of them go at every step, in the
+            ``choice``-th combination of ``ranked_strategies``.
+    """
+
+    blocks: tuple[tuple[int, ...], ...] = WHOLE
+    ranking: RankingRun | None = None
+    skip: int = 0
+    choice: int = 0
+
+    def resolved(self) -> dict[str, Any]:
+        if self.ranking is None:
+            return {"blocks": plain(self.blocks)}
+        return {"ranking": self.ranking.resolved(), "skip": self.skip, "choice": self.choice}
+
+    def blocks_of(self, inputs: Mapping[str, Mapping[str, Tensor]]) -> tuple[tuple[int, ...], ...]:
+        """The numbers for every step. Raises SkiptuneError for a choice that there is not."""
+        if self.ranking is None:
+            return self.blocks
+        scores, numbers = inputs["ranking"]["scores"][0], inputs["ranking"]["numbers"][0].tolist()
+        order = scores.argsort(dim=-1, stable=True).tolist()
+        every = ranked_strategies([[numbers[i] for i in step] for step in order], self.skip)
+        if not 0 <= self.choice < len(every):
+            raise SkiptuneError(f"there is no ranked strategy {self.choice}: there are {len(every)}")
+        return every[self.choice]
+
+
+@dataclass(frozen=True)
+class FineTuning:
+    """How the student's transformers learn; see ``PrunedStudent``. No averaging of weights."""
+
+    updates: int
+    batch: int
+    learning_rate: float
+    latents: int = 100
+    first_seed: int = 42
+
+
+@dataclass(frozen=True)
+class StudentRun:
+    """Stored: the fine-tuned transformers of a pruned student, by their names in the network."""
+
+    model: ModelRef
+    prompt: str
+    sampler: Mapping[str, Any]
+    strategy: Strategy
+    tuning: FineTuning
+    device: str
+
+    def resolved(self) -> dict[str, Any]:
+        return {
+            "kind": "pruned student",
+            "numerics": NUMERICS,
+            "torch": torch_release(),
+            "model": self.model.identity,
+            "prompt": self.prompt,
+            "sampler": sampler_identity(self.sampler),
+            "strategy": self.strategy.resolved(),
+            "tuning": vars(self.tuning),
+            "chunk": CHUNK,
+            "device": self.device,
+        }
+
+    @property
+    def inputs(self) -> Mapping[str, AnyRun]:
+        return {} if self.strategy.ranking is None else {"ranking": self.strategy.ranking}
+
+    def build(self, seeds: range, inputs: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        teacher, tuning = cached_model(self.model, self.device), self.tuning
+        rows = prompted_model(self.model, self.device, [self.prompt], guidance=1.0).inputs
+        # In float32: steps of training would be lost in half precision.
+        student = copy.deepcopy(teacher).float()
+        objective = PrunedStudent(
+            student, teacher, rows, self.strategy.blocks_of(inputs), self.sampler,
+            tuning.latents, tuning.first_seed,
+        ).to(self.device)  # fmt: skip
+        generator = torch.Generator().manual_seed(tuning.first_seed)
+        optimizer = torch.optim.Adam(objective.trained.parameters(), lr=tuning.learning_rate)
+
+        def no_data(*_: Any) -> Any:
+            raise SkiptuneError("a pruned student learns from its teacher alone")
+
+        for _ in range(tuning.updates):
+            optimizer.zero_grad()
+            objective.loss(tuning.batch, no_data, generator).backward()
+            optimizer.step()
+        state = objective.trained.state_dict()
+        return {name: value.detach().cpu().contiguous() for name, value in state.items()}
+
+
+@dataclass(frozen=True)
+class PruningRun:
+    """Stored for every image: ``features``, ``nfe``; of a pruned network also ``distance`` of the features to
+    those of the whole network's image of equal noise, or LPIPS of the images.
+
+    Attributes:
+        images: how many; number n has the noise of seed ``first_seed + n``.
+        student: fine-tuned transformers in place of the network's own.
+        lpips: folder with LPIPS's weights and their digest, to measure the distance of the images themselves;
+            else it is that of their features.
+    """
+
+    model: ModelRef
+    prompt: str
+    sampler: Mapping[str, Any]
+    strategy: Strategy
+    features: ExtractorRef
+    images: int
+    first_seed: int
+    micro_batch: int
+    device: str
+    student: StudentRun | None = None
+    lpips: tuple[Path, str] | None = None
+
+    def resolved(self) -> dict[str, Any]:
+        lpips = {} if self.lpips is None else {"lpips": self.lpips[1]}
+        student = {} if self.student is None else {"student": self.student.resolved()}
+        return {
+            "kind": "pruned images",
+            "numerics": NUMERICS,
+            "torch": torch_release(),
+            "model": self.model.identity,
+            "prompt": self.prompt,
+            "sampler": sampler_identity(self.sampler),
+            "strategy": self.strategy.resolved(),
+            "features": self.features.identity,
+            "images": self.images,
+            "first_seed": self.first_seed,
+            "chunk": CHUNK,
+            "micro_batch": self.micro_batch,
+            "device": self.device,
+            **student,
+            **lpips,
+        }
+
+    @property
+    def whole(self) -> PruningRun:
+        """The same without pruning."""
+        return replace(self, strategy=Strategy(), student=None, lpips=None)
+
+    @property
+    def inputs(self) -> Mapping[str, AnyRun]:
+        found: dict[str, AnyRun] = {}
+        if self.strategy != Strategy():
+            found["whole"] = self.whole
+        if self.strategy.ranking is not None:
+            found["ranking"] = self.strategy.ranking
+        if self.student is not None:
+            found["student"] = self.student
+        return found
+
+    def build(self, seeds: range, inputs: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        """Raises SkiptuneError for NaN or infinity in an image."""
+        made = prompted_model(self.model, self.device, [self.prompt], guidance=1.0)
+        blocks = self.strategy.blocks_of(inputs)
+        numbers = range(seeds.start, min(seeds.stop, self.images))
+        if self.student is None:
+            chunk = self.sampled(made, numbers, blocks)
+        else:
+            tuned = Student(inputs["student"], "", self.model.sha256, blocks)
+            with tuned.attached_to(made.denoiser):
+                chunk = self.sampled(made, numbers, blocks)
+        images = chunk.pop("images")
+        if self.lpips is not None:  # of the whole network no more than a few images are stored
+            other = self.sampled(made, numbers, WHOLE)["images"]
+            chunk["distance"] = load_lpips(folder=self.lpips[0], device=self.device)(images, other).double()
+        elif "whole" in inputs:
+            chunk["distance"] = (chunk["features"] - inputs["whole"]["features"]).norm(dim=1).double()
+        return {**chunk, "images": images[:IMAGES_KEPT].contiguous()}
+
+    def sampled(
+        self, made: PromptedModel, numbers: range, blocks: Sequence[Sequence[int]]
+    ) -> dict[str, Tensor]:
+        """Images of these numbers with blocks skipped at every step, with their features."""
+        features, images, calls = [], [], []
+        for start in range(0, len(numbers), self.micro_batch):
+            batch = numbers[start : start + self.micro_batch]
+            denoiser = made.of([0] * len(batch))
+            sampler = make_sampler(**self.sampler).fitted(denoiser)
+            noise, _ = initial_noise([self.first_seed + n for n in batch], denoiser.image_shape)
+            with pruned(denoiser, blocks, tuple(sampler.sigmas[:-1].tolist())):
+                x = sample(sampler, denoiser, noise.to(made.device))
+            decoded = made.decode(x)
+            if (error := not_finite(decoded, batch, self.strategy.resolved())) is not None:
+                raise error
+            images.append(to_uint8(decoded, self.model.rounding))
+            features.append(cached_extractor(self.features, self.device)(images[-1])["features"])
+            calls.append(torch.full((len(batch),), float(denoiser.nfe)))
+        return {
+            "features": torch.cat(features),
+            "nfe": torch.cat(calls),
+            "images": torch.cat(images).cpu(),
+        }
+
+
+def pruned(
+    denoiser: Denoiser, blocks: Sequence[Sequence[int]], levels: tuple[float, ...]
+) -> contextlib.AbstractContextManager[object]:
+    """Skip these blocks; none of them leaves the network as it is."""
+    if not blocks:
+        return contextlib.nullcontext()
+    mask = skipping(find_transformer_blocks(denoiser), blocks)
+    return AttentionPruning(mask, levels).attached_to(denoiser)

@@ -1,0 +1,124 @@
+"""Importance of the blocks for every prompt, by the probe or by the direct measure (Table II)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from experiments.importance_probe.prompted import prompted_model
+from experiments.importance_probe.prompts import SPLITS, PromptList
+from skiptune.checkpoints.models import ModelRef
+from skiptune.denoisers import Denoiser
+from skiptune.errors import SkiptuneError
+from skiptune.importance import (
+    RELEASED,
+    Importance,
+    ProbeSettings,
+    Teacher,
+    ablation_errors,
+    run_probe,
+)
+from skiptune.importance.probe import StepDone
+from skiptune.interventions.blocks import find_transformer_blocks
+from skiptune.runtime.provenance import torch_release
+from skiptune.runtime.sampling import sampler_identity
+from skiptune.runtime.seed_chunks import CHUNK, NUMERICS
+from skiptune.samplers import Sampler, initial_noise, make_sampler
+
+PROBE, ABLATION = "probe", "ablation"
+RANKINGS = (PROBE, ABLATION)
+
+
+@dataclass(frozen=True)
+class RankingRun:
+    """Stored for every image: ``scores`` ``[N, S, m]``, the importance of the blocks for its prompt, found
+    with the noise of one split; ``numbers`` of the blocks ``[N, m]``; ``nfe``, the network evaluations.
+
+    Attributes:
+        ranking: ``probe``, or ``ablation``: the error of the noise prediction where a block is skipped.
+        split: whose noise, 0 or 1.
+        probe: its constants; unused by ``ablation``.
+        own_draws: whether every prompt's probe draws its own numbers; in the released program all draw the
+            same.
+    """
+
+    stored: ClassVar[str] = "scores"
+
+    model: ModelRef
+    prompts: PromptList
+    guidance: float
+    sampler: Mapping[str, Any]
+    ranking: str
+    micro_batch: int
+    device: str
+    split: int = 0
+    probe: ProbeSettings = RELEASED
+    own_draws: bool = False
+
+    def __post_init__(self) -> None:
+        if self.ranking not in RANKINGS:
+            raise SkiptuneError(f"unknown ranking {self.ranking!r}; choose one of {', '.join(RANKINGS)}")
+
+    def resolved(self) -> dict[str, Any]:
+        probe = {"probe": plain(asdict(self.probe)), "own_draws": self.own_draws}
+        return {
+            "kind": "importance of blocks",
+            "numerics": NUMERICS,
+            "torch": torch_release(),
+            "model": self.model.identity,
+            "prompts": self.prompts.identity,
+            "guidance": self.guidance,
+            "sampler": sampler_identity(self.sampler),
+            "ranking": self.ranking,
+            "split": self.split,
+            "chunk": CHUNK,
+            "micro_batch": self.micro_batch,
+            "device": self.device,
+            **(probe if self.ranking == PROBE else {}),
+        }
+
+    def compute(self, seeds: range) -> dict[str, Tensor]:
+        prompts = self.prompts.prompts(seeds)
+        texts = [self.prompts.texts[j] for j in prompts]
+        made = prompted_model(self.model, self.device, texts, self.guidance)
+        sampler = make_sampler(**self.sampler)
+        copies = 1 if self.guidance == 1 else 2
+        scores, calls = [], []
+        for row, prompt in enumerate(prompts):
+            denoiser = made.of([row])
+            noise, _ = initial_noise([self.prompts.prompt_seed(prompt, self.split)], denoiser.image_shape)
+            found, students = self.importance(denoiser, sampler, noise, prompt)
+            scores.append(found.scores)
+            calls.append(float(copies * (students + sampler.num_steps)))
+        images = len(self.prompts.numbers(seeds))
+        both = torch.arange(images) // len(SPLITS)
+        numbers = torch.tensor([block.number for block in find_transformer_blocks(made.denoiser)])
+        return {
+            "scores": torch.stack(scores)[both],
+            "numbers": numbers.expand(images, -1).contiguous(),
+            "nfe": torch.tensor(calls)[both],
+        }
+
+    def importance(
+        self, denoiser: Denoiser, sampler: Sampler, noise: Tensor, prompt: int
+    ) -> tuple[Importance, int]:
+        """Of the blocks for one prompt, and the students that the network was asked about."""
+        if self.ranking == ABLATION:
+            teacher = Teacher(denoiser, sampler, noise, batch=self.micro_batch)
+            return Importance.of_errors(ablation_errors(teacher)), teacher.evaluations
+        done: list[StepDone] = []
+        seed = self.probe.seed + (prompt if self.own_draws else 0)
+        settings = replace(self.probe, seed=seed)
+        state = run_probe(denoiser, sampler, noise, settings, batch=self.micro_batch, on_step=done.append)
+        return Importance.of_thresholds(state.current, settings), sum(step.evaluated for step in done)
+
+
+def plain(value: Any) -> Any:
+    """Tuples as lists."""
+    if isinstance(value, dict):
+        return {key: plain(one) for key, one in value.items()}
+    return [plain(one) for one in value] if isinstance(value, list | tuple) else value

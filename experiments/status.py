@@ -1,0 +1,227 @@
+"""How far tables are, from the run store alone: nothing is computed, nothing is written.
+
+What a table needs is named by the same hashes as when it is made, so a store on a shared file system shows
+the work of everybody who computes with this code, these weights and this kind of device.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from experiments.measurement import Measurement, Result
+from experiments.registry import kind_of
+from experiments.scale import Scale
+from experiments.tables.config import RowConfig, TableConfig
+from experiments.wanted import best_value, grid_beside_one, grid_measurements, reported, seeded
+from skiptune.errors import SkiptuneError
+from skiptune.runtime.seed_chunks import CHUNK, chunk_numbers, open_run
+from skiptune.runtime.store import RunStore
+
+RECENT = 3600.0  # seconds: chunks written since then, if any, tell the rate of who is computing now
+
+
+@dataclass(frozen=True)
+class Work:
+    """The chunks that one row of a table needs of one run, and how far they are.
+
+    Attributes:
+        run: the run's id; None while it cannot be named: rho is not selected yet, or a file is missing.
+        written: seconds since 1970 when each chunk was written; empty once a record makes them needless.
+        evaluations: network evaluations per chunk.
+        rate: network evaluations per second when its record was made; None without a record that says.
+    """
+
+    run: str | None
+    model: str
+    needed: frozenset[int]
+    done: frozenset[int]
+    recorded: bool
+    evaluations: float
+    written: Mapping[int, float] = field(default_factory=dict)
+    rate: float | None = None
+
+    @property
+    def missing(self) -> frozenset[int]:
+        return self.needed - self.done
+
+
+@dataclass(frozen=True)
+class TableStatus:
+    """One table: chunks and measurements done and needed, what keeps it from being made, the time left.
+
+    Attributes:
+        table: ``<paper>/<name>``, as ``table=`` takes it.
+        measured: measurements whose record is there, of ``measurements``.
+        problem: why runs cannot be named here, such as a missing file; empty if there is no such reason.
+        seconds: estimate of the time left, from measured rates; None where no rate is known.
+    """
+
+    table: str
+    title: str
+    chunks: int
+    done: int
+    measurements: int
+    measured: int
+    problem: str
+    seconds: float | None
+
+    @property
+    def missing(self) -> int:
+        return self.chunks - self.done
+
+    @property
+    def state(self) -> str:
+        """One word: done, blocked, partly or missing."""
+        if self.measured == self.measurements:
+            return "done"
+        if self.problem:
+            return "blocked"
+        return "partly" if self.done or self.measured else "missing"
+
+
+def work_of(config: TableConfig, scale: Scale, store: RunStore) -> tuple[list[Work], str]:
+    """What the table needs, and what keeps it from being named here (empty if nothing does).
+
+    Raises:
+        SkiptuneError: the configuration names what does not exist.
+    """
+    scale, found, problem = seeded(scale, config), list[Work](), ""
+    for row in config.rows_at(scale.name):
+        try:
+            found += row_work(row, config, scale, store)
+        except SkiptuneError as error:
+            kind_of(row)  # an unknown kind is no matter of this machine
+            problem = problem or str(error)
+            searches = len({*grid_beside_one(config, row), 1.0}) if row.tuned else 0
+            found += [unnamed(row, scale, len(scale.select.seeds)) for _ in range(searches)]
+            found.append(unnamed(row, scale, len(scale.report.seeds)))
+    return found, problem
+
+
+def row_work(row: RowConfig, config: TableConfig, scale: Scale, store: RunStore) -> list[Work]:
+    """The search of a row, if it has one, and what it reports. Raises SkiptuneError as ``reported``."""
+    tried = grid_measurements(row, config, scale) if row.tuned else {}
+    searched = [seen(one, row, scale, store) for one in tried.values()]
+    chosen = selection(config, tried, store)
+    if row.tuned and chosen is None:
+        return [*searched, unnamed(row, scale, len(scale.report.seeds))]
+    return [*searched, *(seen(one, row, scale, store) for one in reported(row, config, scale, chosen))]
+
+
+def selection(config: TableConfig, tried: Mapping[float, Measurement], store: RunStore) -> float | None:
+    """The value that the stored records of a search select; None while one of them is missing."""
+    if not tried:
+        return None
+    assert config.tuning is not None
+    values = {}
+    for value, measurement in tried.items():
+        run = store.open(measurement.identity)
+        record = run.record()
+        if record is None:
+            return None
+        values[value] = Result.read(run.id, record).value(config.tuning.metric)
+    return best_value(config, values)
+
+
+def seen(measurement: Measurement, row: RowConfig, scale: Scale, store: RunStore) -> Work:
+    """A measurement as the store knows it."""
+    run, numbers = open_run(measurement.settings, store), frozenset(chunk_numbers(measurement.blocks.seeds))
+    record = store.open(measurement.identity).record()
+    model = scale.role(row.role).model["name"]
+    if record is not None:
+        speed, nfe = record["images_per_second"], record["nfe"]
+        rate = speed * nfe if speed and nfe else None
+        return Work(run.id, model, numbers, numbers, True, CHUNK * nfe, rate=rate)
+    written = {number: when for number, when in chunk_times(run.folder).items() if number in numbers}
+    evaluations = CHUNK * kind_of(row).evaluations(scale, row)
+    return Work(run.id, model, numbers, frozenset(written), False, evaluations, written)
+
+
+def unnamed(row: RowConfig, scale: Scale, images: int) -> Work:
+    """The work of a row whose run cannot be named yet."""
+    evaluations = CHUNK * kind_of(row).evaluations(scale, row)
+    numbers = frozenset(range(images // CHUNK))
+    return Work(None, scale.role(row.role).model["name"], numbers, frozenset(), False, evaluations)
+
+
+def chunk_times(folder: Path) -> dict[int, float]:
+    """When each chunk of a run was written; one look at its folder."""
+    try:
+        entries = [entry for entry in os.scandir(folder / "chunks") if entry.name.endswith(".safetensors")]
+        return {
+            int(entry.name.split(".")[0]): entry.stat().st_mtime for entry in entries if entry.name[0] != "."
+        }
+    except OSError:  # no chunk yet, or removed while we look
+        return {}
+
+
+def rates(works: Iterable[Work], now: float) -> dict[str, float]:
+    """Network evaluations per second by model: of who computes now, else as records have it (the median)."""
+    recorded: dict[str, list[float]] = {}
+    recent: dict[str, dict[tuple[str | None, int], tuple[float, float]]] = {}
+    for work in works:
+        if work.rate is not None:
+            recorded.setdefault(work.model, []).append(work.rate)
+        for number, when in work.written.items():
+            if now - when < RECENT:
+                recent.setdefault(work.model, {})[work.run, number] = (when, work.evaluations)
+    found = {model: statistics.median(values) for model, values in recorded.items()}
+    for model, chunks in recent.items():
+        times = sorted(chunks.values())
+        # The first chunk tells when the clock starts, not how long it took.
+        span = times[-1][0] - times[0][0]
+        if span > 0:
+            found[model] = sum(evaluations for _, evaluations in times[1:]) / span
+    return found
+
+
+def seconds_left(works: Sequence[Work], known: Mapping[str, float]) -> float | None:
+    """At these rates; a model without one is taken to be as fast as the others. None if none is known."""
+    missing = {
+        (work.run or f"row {index}", number): work
+        for index, work in enumerate(works)
+        for number in work.missing
+    }
+    if not missing:
+        return 0.0
+    if not known:
+        return None
+    usual = statistics.median(known.values())
+    return sum(work.evaluations / known.get(work.model, usual) for work in missing.values())
+
+
+def status_of(tables: Mapping[str, TableConfig], scale: Scale, store: RunStore) -> list[TableStatus]:
+    """The status of tables by name, in order.
+
+    Raises:
+        SkiptuneError: a configuration names what does not exist.
+    """
+    works = {name: work_of(config, scale, store) for name, config in tables.items()}
+    known = rates((work for some, _ in works.values() for work in some), time.time())
+    return [
+        table_status(name, tables[name].title, some, problem, known)
+        for name, (some, problem) in works.items()
+    ]
+
+
+def table_status(
+    name: str, title: str, works: Sequence[Work], problem: str, known: Mapping[str, float]
+) -> TableStatus:
+    """Counts of one table; a chunk that several of its rows share counts once."""
+    needed = {(work.run or f"row {i}", number) for i, work in enumerate(works) for number in work.needed}
+    done = {(work.run, number) for work in works for number in work.done}
+    return TableStatus(
+        table=name,
+        title=title,
+        chunks=len(needed),
+        done=len(done),
+        measurements=len(works),
+        measured=sum(work.recorded for work in works),
+        problem=problem,
+        seconds=seconds_left(works, known),
+    )

@@ -1,0 +1,80 @@
+"""Tables and scales for commands about many tables at once: one composition instead of one a table."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra import compose, initialize_config_dir
+
+from experiments.scale import Scale, parse_scale
+from experiments.tables.config import KINDS, PAPERS, TableConfig, parse_table
+from scripts.common import CONFIGS, plain
+from skiptune.errors import SkiptuneError
+from skiptune.runtime.provenance import device
+
+# A table file has no defaults list and no interpolation, so it can be read without Hydra, and faster.
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def take(key: str, arguments: Sequence[str], default: str) -> tuple[str, list[str]]:
+    """The value of ``key=value``, and the other arguments."""
+    values = [argument.removeprefix(f"{key}=") for argument in arguments if argument.startswith(f"{key}=")]
+    rest = [argument for argument in arguments if not argument.startswith(f"{key}=")]
+    return (values[-1] if values else default), rest
+
+
+def composed(settings: Sequence[str]) -> dict[str, Any]:
+    """``configs/reproduce.yaml`` with these settings. Raises SkiptuneError and Hydra's errors."""
+    with initialize_config_dir(CONFIGS, version_base="1.3"):
+        return plain(compose("reproduce", list(settings)))
+
+
+def scale_of(config: dict[str, Any]) -> Scale:
+    """The scale of a composed configuration.
+
+    ``device=auto`` is a GPU at scale paper, also where this machine has none: it looks at others' runs.
+    """
+    gpus = config["device"] == "auto" and config["scale"]["name"] == "paper"
+    kind = "cuda" if gpus or config["device"] == "cuda" else device(config["device"]).type
+    return parse_scale(config, kind)
+
+
+def table_configs(pattern: str = "*") -> dict[str, TableConfig]:
+    """The tables of ``configs/table`` whose ``<paper>/<name>`` matches, by name, in the order of the papers.
+
+    A name is ``skip_tuning/02``; ``skip_tuning/2`` and ``skip_tuning`` (all of a paper) do as well.
+
+    Raises:
+        SkiptuneError: no table matches, or one is broken.
+    """
+    folder = Path(CONFIGS) / "table"
+    names = sorted(
+        (path.relative_to(folder).with_suffix("").as_posix() for path in folder.glob("*/*.yaml")), key=order
+    )
+    padded = re.sub(r"(?<![0-9])([0-9])$", r"0\1", pattern)
+    wanted = {pattern, padded, f"{pattern}/*"}
+    chosen = [name for name in names if any(fnmatch.fnmatchcase(name, one) for one in wanted)]
+    if not chosen:
+        raise SkiptuneError(f"no table matches {pattern!r}; tables: {', '.join(names)}")
+    return {name: read_table(folder / f"{name}.yaml", name) for name in chosen}
+
+
+def read_table(path: Path, name: str) -> TableConfig:
+    """One table file. Raises SkiptuneError if it is broken."""
+    try:
+        return parse_table(yaml.load(path.read_text(encoding="utf-8"), LOADER), f"table={name}")
+    except yaml.YAMLError as error:
+        raise SkiptuneError(f"{path}: {' '.join(str(error).split())}") from None
+
+
+def order(name: str) -> tuple[int, int, str]:
+    """Papers as they are listed, tables before figures, appendices, supplements."""
+    paper, _, rest = name.partition("/")
+    papers = [*PAPERS]
+    kind = next((i for i, known in enumerate(KINDS) if rest.startswith(known)), 0)
+    return papers.index(paper) if paper in papers else len(papers), kind, rest

@@ -1,0 +1,158 @@
+"""Scores of prompts, rankings, errors with known noise and pruning, on a tiny network with a dead block."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from experiments.bench import Bench
+from experiments.importance_probe.prompt_means import PromptMeans, joined
+from experiments.importance_probe.prompts import prompt_list
+from experiments.registry import measurement
+from experiments.scale import Scale
+from experiments.tables.config import RowConfig
+from skiptune.data.images import to_uint8
+from skiptune.errors import SkiptuneError
+from skiptune.importance import Importance, Teacher, ablation_errors, importance_weights
+from skiptune.interventions.blocks import BlockReweighting
+from skiptune.runtime.sampling import cached_model
+from skiptune.runtime.store import RunStore
+from skiptune.runtime.workers import Workers
+from skiptune.samplers import initial_noise, make_sampler
+from skiptune.samplers.sample import sample
+
+Row = Callable[..., RowConfig]
+SCORES = {"kind": "prompt_scores"}
+RANKED = {**SCORES, "ranking": "ablation"}
+RANGE = {"name": "importance", "low": 0.9, "high": 1.3}
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    """One process and one run store for all: what tests share is computed once."""
+    return Bench(RunStore(tmp_path_factory.mktemp("store")), Workers(1))
+
+
+@pytest.fixture
+def values(small: Scale, bench: Bench, row: Row) -> Callable[..., dict[str, list[float]]]:
+    """`values(measure, intervention, *metrics)`."""
+
+    def values(measure: dict[str, Any], intervention: dict[str, Any] | None, *metrics: str) -> Any:
+        own = row(measure, intervention)
+        made = measurement(small, own, own.intervention, small.report, metrics)
+        (result,) = bench.measure([made])
+        return result.blocks
+
+    return values
+
+
+def test_scores_under_importance_are_those_of_images_weighted_by_hand(
+    small: Scale, bench: Bench, row: Row, values: Callable[..., Any]
+) -> None:
+    own = row(RANKED, RANGE)
+    made = measurement(small, own, RANGE, small.report, ("score", "distance", "anime_test"))
+    assert isinstance(made, PromptMeans)
+    (result,) = bench.measure([made])
+    assert [len(result.blocks[name]) for name in ("score", "distance", "anime_test")] == [8, 8, 2]
+    stored = joined(made.settings, made.blocks, bench.store)
+    prompts, model = prompt_list(small), cached_model(made.settings.model, "cpu")  # type: ignore[union-attr]
+    sampler = make_sampler(**own.sampler)
+    for number in (0, 1, 6, 7):
+        denoiser = model.prompted([prompts.text(number)])
+        fitted = sampler.fitted(denoiser)
+        probed, _ = initial_noise(
+            [prompts.prompt_seed(number // 2, 0)], (3, 16, 16)
+        )  # both: of the split train
+        scores = Importance.of_errors(ablation_errors(Teacher(denoiser, sampler, probed))).scores
+        assert int(scores.argmin(dim=1)[0]) == 0  # the dead block
+        noise, _ = initial_noise([prompts.noise_seed(number)], (3, 16, 16))
+        weights = importance_weights(scores, 0.9, 1.3)
+        with BlockReweighting(weights, tuple(fitted.sigmas[:-1].tolist())).attached_to(denoiser):
+            image = to_uint8(sample(sampler, denoiser, noise))
+        difference = (image[0].int() - stored["images"][number].int()).abs().max()
+        assert int(difference) <= 1  # another batch rounds otherwise
+    assert min(result.blocks["distance"]) > 0
+
+
+def test_neutral_weights_are_the_untouched_run(values: Callable[..., Any], bench: Bench) -> None:
+    plain = values(SCORES, None, "score")
+    runs = bench.store.ids()
+    assert values(SCORES, {"name": "block_weight", "block": 2, "weight": 1}, "score") == plain
+    assert bench.store.ids() == runs  # nothing was computed again
+    other = values(SCORES, {"name": "block_weight", "block": 2, "weight": 1.5}, "score", "distance")
+    assert other["score"] != plain["score"]
+    ranked = values(RANKED, {"name": "importance", "low": 1.0, "high": 1.0}, "score", "distance")
+    assert ranked["score"] == plain["score"] and set(ranked["distance"]) == {0}
+
+
+def test_rows_share_what_finds_their_weights(values: Callable[..., Any], bench: Bench) -> None:
+    values(RANKED, RANGE, "score")
+    before = set(bench.store.ids())
+    values(RANKED, {**RANGE, "scores": "mirrored"}, "score")
+    values(RANKED, {"name": "prune_least", "skip": 1}, "score")
+    after = [bench.store.load(id).settings["kind"] for id in bench.store.ids() if id not in before]
+    assert sorted(after) == ["prompt images", "prompt images", "prompt means", "prompt means"]
+
+
+def test_a_ranking_goes_with_weights_by_importance(small: Scale, row: Row) -> None:
+    for measure, acting, said in (
+        (
+            SCORES,
+            RANGE,
+            "ranking is None, with the intervention importance it must be one of probe, abl",
+        ),
+        (RANKED, {"name": "none"}, "with the intervention none it must be none"),
+        ({**SCORES, "ranking": "probe"}, {"name": "found_weights"}, "it must be one of eq4, fitted"),
+    ):
+        with pytest.raises(SkiptuneError, match=said):
+            measurement(small, row(measure, acting), acting, small.report, ("score",))
+
+
+def test_the_dead_block_is_least_important_to_both_of_two_rankings(values: Callable[..., Any]) -> None:
+    measure = {"kind": "importance", "ranking": "ablation", "step": 1}
+    found = values(measure, None, "position_0", "importance_0", "tau_repeat", "decoder_0_1", "middle_0")
+    assert set(found["position_0"]) == {1} and set(found["importance_0"]) == {0.2}
+    assert set(found["decoder_0_1"]) == {1}
+    with pytest.raises(SkiptuneError, match="no block of 'position_5': the network has 0 to 4"):
+        values(measure, None, "position_5")
+
+
+def test_independent_probes_of_one_prompt(values: Callable[..., Any]) -> None:
+    measure = {"kind": "importance", "ranking": "probe", "step": 0, "probes": 2}
+    found = values({**measure, "prompt": {"desk": "a red letter K"}}, None, "position_0", "position_4")
+    assert [len(series) for series in found.values()] == [2, 2]
+    assert all(1 <= place <= 5 for series in found.values() for place in series)
+
+
+def test_error_of_the_noise_prediction(values: Callable[..., Any]) -> None:
+    measure = {"kind": "noise_error"}
+    plain = values(measure, None, "mse_0", "mse_1", "mse")
+    assert plain["mse"] == pytest.approx(
+        [(a + b) / 2 for a, b in zip(plain["mse_0"], plain["mse_1"], strict=True)]
+    )
+    found = {"name": "found_weights"}
+    fitted = values({**measure, "ranking": "fitted"}, found, "mse_1")
+    assert sum(fitted["mse_1"]) < sum(plain["mse_1"])  # what it was fitted to, on other images and noise
+    dead = values(measure, {"name": "block_weight", "block": 1, "weight": 0.0}, "mse_1")
+    assert dead["mse_1"] != plain["mse_1"]
+
+
+def test_pruning_a_dead_block_changes_nothing(values: Callable[..., Any]) -> None:
+    measure = {"kind": "pruning", "prompt": {"desk": "a red letter K"}, "images": {"desk": 100}}
+    measure["distance"] = {"desk": "features"}
+    dead = values({**measure, "strategy": {"blocks": [[0], [0]]}}, None, "fid", "distance")
+    assert dead["distance"] == [0, 0] and dead["fid"] == pytest.approx([0, 0], abs=1e-3)
+    # The first of the ranked strategies skips the least important block at both steps: the dead one.
+    ranked = {"ranking": "ablation", "skip": 1, "choice": 0}
+    assert values({**measure, "strategy": ranked}, None, "distance")["distance"] == [0, 0]
+    alive = values({**measure, "strategy": {"blocks": [[3], [3]]}}, None, "fid", "distance")
+    assert min(alive["fid"]) > 0.01 and min(alive["distance"]) > 0.01
+    tuning = {"desk": {"updates": 12, "batch": 4, "learning_rate": 3e-3}}
+    tuned = values({**measure, "strategy": {"blocks": [[3], [3]]}, "tuning": tuning}, None, "distance")
+    assert sum(tuned["distance"]) < sum(alive["distance"])
+    with pytest.raises(SkiptuneError, match=r"LPIPS .*missing"):
+        values({**measure, "strategy": ranked, "distance": {"desk": "lpips"}}, None, "distance")
+    with pytest.raises(SkiptuneError, match="there is no ranked strategy 4: there are 4"):
+        values({**measure, "strategy": {**ranked, "choice": 4}}, None, "distance")

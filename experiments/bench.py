@@ -61,7 +61,7 @@ class Bench:
         records = [self.store.open(m.identity) for m in measurements]
         unfinished = [m for m, record in zip(measurements, records, strict=True) if record.record() is None]
         if unfinished and not self.computes:
-            raise NotComputed(open_run(unfinished[0].settings, self.store).failure() or "not computed yet")
+            raise NotComputed(self.failure(unfinished) or "not computed yet")
         spent = self.compute(unfinished)
         for measurement, record in share(list(zip(measurements, records, strict=True)), world()):
             made_once(record.record_path, partial(self._record, record, measurement, spent))
@@ -73,12 +73,11 @@ class Bench:
 
         Returns what each run took.
         """
-        rounds: list[list[Wanted]] = [[(m.settings, m.blocks.seeds) for m in measurements]]
-        while inputs := inputs_of(rounds[0]):
-            rounds.insert(0, inputs)
         spent: dict[str, Spent] = {}
-        for wanted in rounds:
+        for wanted in rounds_of(measurements):
             spent |= self.compute_runs(wanted)
+        # Once: processes that see other records missing may have other rounds.
+        barrier()
         return spent
 
     def compute_runs(self, wanted: Sequence[Wanted]) -> dict[str, Spent]:
@@ -92,6 +91,11 @@ class Bench:
         filled = fill(joined(list(tasks.values())), self.store, self.workers, self.label, len(tasks) * CHUNK)
         each = filled.seconds / max(1, filled.chunks.total())
         return {id: Spent(each * n, filled.images_per_second) for id, n in filled.chunks.items()}
+
+    def failure(self, measurements: Sequence[Measurement]) -> str | None:
+        """Why computing their runs failed last, those that they are built from first; None if it did not."""
+        wanted = [settings for some in rounds_of(measurements) for settings, _ in some]
+        return next((why for run in wanted if (why := open_run(run, self.store).failure())), None)
 
     def evaluate(self, measurement: Measurement, spent: dict[str, Spent]) -> dict[str, Any]:
         """The record: block values of every metric, measured NFE, what it took and where it was made.
@@ -133,6 +137,14 @@ class Bench:
             made_once(run.record_path, record)
         barrier()
         return Result.read(run.id, run.record()) if self.computes or run.record() else None
+
+
+def rounds_of(measurements: Sequence[Measurement]) -> list[list[Wanted]]:
+    """The runs of these measurements as the last round, before it what they are built from, and so on."""
+    rounds: list[list[Wanted]] = [[(m.settings, m.blocks.seeds) for m in measurements]]
+    while inputs := inputs_of(rounds[0]):
+        rounds.insert(0, inputs)
+    return rounds
 
 
 def inputs_of(wanted: Sequence[Wanted]) -> list[Wanted]:

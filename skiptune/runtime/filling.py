@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from skiptune.runtime.claims import POLL, claimed, give_back_dead
-from skiptune.runtime.distributed import World, barrier, share, world
+from skiptune.runtime.distributed import World, share, world
 from skiptune.runtime.progress import Progress
 from skiptune.runtime.shared_chunks import SharedChunk
 from skiptune.runtime.stopping import check_stop
@@ -34,14 +34,14 @@ def fill(tasks: Sequence[SharedChunk], store: RunStore, workers: Workers, label:
     """Compute what is missing; returns when all chunks are there, whoever computed them.
 
     Every process takes its own share of the tasks first (``rank::world``), then what is left of the others'.
-    ``images`` is what all tasks make, for the progress, which the main process alone shows.
+    ``images`` is what all tasks make, for the progress, which the main process alone shows. Nobody waits for
+    the other processes, only for their chunks.
 
     Raises:
         SkiptuneError: as the tasks do; the store cannot be written.
     """
     missing = still_missing(in_turn(tasks, world()))
     if not missing:
-        barrier()
         return Filled(Counter(), 0.0, None)
     store.check_writable()
     total = sum(len(task.chunks) for task in tasks)
@@ -63,7 +63,6 @@ def fill(tasks: Sequence[SharedChunk], store: RunStore, workers: Workers, label:
         _work(missing, workers, look)
         progress.reach(images)
     seconds = time.perf_counter() - started
-    barrier()
     lacking = Counter(chunk.run.id for task in missing for chunk in task.chunks)
     return Filled(lacking, seconds, (images - before) / seconds)
 

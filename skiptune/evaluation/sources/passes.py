@@ -12,6 +12,7 @@ from torch import Tensor
 from skiptune.evaluation.extractors import ExtractorRef, FeatureExtractor
 from skiptune.evaluation.features import FeatureSet
 from skiptune.evaluation.sources.images import ImageSource, with_channels
+from skiptune.runtime.distributed import barrier
 from skiptune.runtime.filling import fill
 from skiptune.runtime.provenance import device as usable_device
 from skiptune.runtime.seed_chunks import CHUNK, NUMERICS, SeedChunk, SeedRun, open_run
@@ -69,5 +70,6 @@ def complete(run: SeedRun, count: int, store: RunStore, workers: Workers, label:
     stored = open_run(run, store)
     numbers = range(-(-count // CHUNK))
     fill([SharedChunk((SeedChunk(stored, run, i),)) for i in numbers], store, workers, label, count)
+    barrier()
     chunks = [stored.read_chunk(i) for i in numbers]
     return {name: torch.cat([chunk[name] for chunk in chunks])[:count] for name in chunks[0]}

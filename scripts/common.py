@@ -26,6 +26,7 @@ from experiments.tracked import Tracked
 from skiptune.checkpoints.models import resolve_model
 from skiptune.errors import SkiptuneError
 from skiptune.evaluation.extractors import ExtractorRef
+from skiptune.runtime.claims import claiming
 from skiptune.runtime.distributed import join, leave, tell_others, world
 from skiptune.runtime.files import write_atomic
 from skiptune.runtime.provenance import device
@@ -156,8 +157,9 @@ def track(config: dict[str, Any], runs: Sequence[Tracked]) -> None:
         return
     for run in runs:
         mark = outputs / name / "handed-over" / settings["mode"] / run.info.id
-        if not mark.exists() and run.hand_over(open_tracker(settings, run.info, outputs)):
-            write_atomic(mark, b"")
+        with claiming([mark]) as mine:  # none if it is there, or another process is handing it over now
+            if mine and run.hand_over(open_tracker(settings, run.info, outputs)):
+                write_atomic(mark, b"")
 
 
 @contextlib.contextmanager

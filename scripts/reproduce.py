@@ -15,7 +15,6 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
@@ -36,9 +35,9 @@ from scripts.common import (
     command,
     complain,
     make_bench,
-    plain,
     track,
 )
+from scripts.tables import composed
 from skiptune.errors import SkiptuneError
 from skiptune.runtime.distributed import world
 from skiptune.runtime.tracking import Picture
@@ -59,20 +58,27 @@ def main(config: dict[str, Any]) -> None:
             print_rows(chosen_rows(config["rows"], table, scale.name), table, scale, bench)
             return
         bench.computes = config["compute"]
-        results = Path(str(config["results"]))
-        folder = table_folder(results, scale.name, table.paper)
         if world().is_main:
-            # Whatever is wrong with these is said before hours of work, not after them.
-            check_writable(folder)
-            check_tracking(config)
+            check_outputs(config, table)
+        results = Path(str(config["results"]))
         result = make_table(table, scale, bench, results)
     if not world().is_main:
         return
-    pictures: dict[str, Picture] = {path.stem: path for path in sorted(folder.glob(f"{table.name}_*.png"))}
+    files = sorted(table_folder(results, scale.name, table.paper).glob(f"{table.name}*"))
+    if any(row.status == "not run" for row in result.rows):
+        # No figure was drawn; there may be older ones.
+        files = [path for path in files if path.suffix != ".png"]
+    pictures: dict[str, Picture] = {path.stem: path for path in files if path.suffix == ".png"}
     track(config, [table_run(result, table, pictures), *row_runs(result, table, bench.store)])
     print(render_text(result, table, role_descriptions(table.rows_at(scale.name), scale)))
-    for path in sorted(folder.glob(f"{table.name}*")):
+    for path in files:
         print(f"wrote {path}")
+
+
+def check_outputs(config: dict[str, Any], table: TableConfig) -> None:
+    """Raises SkiptuneError now for what would stop writing or tracking the table after hours of work."""
+    check_writable(table_folder(Path(str(config["results"])), config["scale"]["name"], table.paper))
+    check_tracking(config)
 
 
 def chosen_rows(names: Any, table: TableConfig, scale: str) -> list[RowConfig]:
@@ -100,18 +106,19 @@ def each_row(arguments: list[str]) -> int:
     Raises SkiptuneError as the configuration does.
     """
     rest = [argument for argument in arguments if argument not in ("-m", "--multirun", EACH)]
-    composed = [a for a in rest if not a.startswith(("launcher=", "hydra.", "hydra/"))]
+    settings = [a for a in rest if not a.startswith(("launcher=", "hydra.", "hydra/"))]
     try:
-        with initialize_config_dir(CONFIGS, version_base="1.3"):
-            config = plain(compose("reproduce", composed))
+        config = composed(settings)
     except (HydraException, OmegaConfBaseException) as error:
         raise SkiptuneError(str(error)) from error
-    ids = [row.id for row in parse_table(config["table"], "table").rows_at(config["scale"]["name"])]
+    table = parse_table(config["table"], "table")
+    check_outputs(config, table)
+    ids = [row.id for row in table.rows_at(config["scale"]["name"])]
     script = [sys.executable, os.path.realpath(__file__)]
     sweep = subprocess.call([*script, "-m", *rest, f"rows={','.join(ids)}"])
     if sweep not in (0, USER_ERROR):
         return sweep
-    return max(sweep, subprocess.call([*script, *composed, "compute=false"]))
+    return max(sweep, subprocess.call([*script, *settings, "compute=false"]))
 
 
 def normalised(arguments: list[str]) -> list[str]:

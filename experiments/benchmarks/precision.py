@@ -23,7 +23,7 @@ def benchmark_precision(
         precision: replace(measurement, settings=replace(measurement.settings, precision=precision))
         for precision in dict.fromkeys(("fp32", *precisions))
     }
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     for precision, condition in conditions.items():
         (result,) = bench.measure([condition])
         images = condition.samples(bench.store).images.to(torch.int16)

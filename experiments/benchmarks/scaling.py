@@ -77,7 +77,7 @@ def table_chunks(config: TableConfig, scale: Scale, tflops: float) -> list[float
     """
     chunks: list[float] = []
     for row in needs_of(config, scale).rows:
-        count = row.images // CHUNK
+        count = -(-row.images // CHUNK)
         chunks += [row.gflop / count / 1e3 / tflops] * count
     return chunks
 

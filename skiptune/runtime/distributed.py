@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import torch
 import torch.distributed as dist
+from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from skiptune.errors import SkiptuneError
@@ -84,10 +85,10 @@ def join() -> None:
         raise SkiptuneError("WORLD_SIZE is set but MASTER_ADDR is not: start with torchrun")
     try:
         store, _, _ = next(rendezvous("env://", me.rank, me.size))
-        watched = dist.PrefixStore("watch", store)
+        watched = PrefixStore("watch", store)
         _Joined.watch = Watch(watched, me.rank, me.size, os.environ["MASTER_ADDR"])
         # Files carry the data, so gloo does on GPU machines too.
-        group = dist.PrefixStore("group", store)
+        group = PrefixStore("group", store)
         dist.init_process_group("gloo", store=group, rank=me.rank, world_size=me.size, timeout=_PATIENCE)
     except (RuntimeError, OSError) as error:
         raise _lost(error) from error

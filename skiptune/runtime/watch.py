@@ -16,7 +16,7 @@ import time
 from types import FrameType
 from typing import NoReturn, TextIO
 
-from torch.distributed import Store
+from torch.distributed.distributed_c10d import Store
 
 from skiptune.errors import SkiptuneError
 

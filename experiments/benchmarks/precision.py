@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from experiments.bench import Bench
 from experiments.benchmarks.timing import made_on
@@ -23,21 +24,16 @@ def benchmark_precision(
         precision: replace(measurement, settings=replace(measurement.settings, precision=precision))
         for precision in dict.fromkeys(("fp32", *precisions))
     }
-    found: dict[str, dict[str, Any]] = {}
+    report: dict[str, Any] = {}
+    exact: Tensor | None = None
     for precision, condition in conditions.items():
         (result,) = bench.measure([condition])
         images = condition.samples(bench.store).images.to(torch.int16)
-        found[precision] = {
+        exact = images if exact is None else exact  # fp32 comes first
+        distance = (images - exact).abs()
+        report[precision] = {
             "fid": result.blocks["fid"],
             "images_per_second": result.images_per_second,
-            "images": images,
-        }
-    exact = found["fp32"]["images"]
-    report = {}
-    for precision, one in found.items():
-        distance = (one.pop("images") - exact).abs()
-        report[precision] = {
-            **one,
             "levels_mean": float(distance.float().mean()),
             "levels_most": int(distance.max()),
         }

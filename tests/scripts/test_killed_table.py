@@ -100,7 +100,7 @@ def phase(folder: Path) -> str:
     if (folder / "results").is_dir() and any((folder / "results").rglob("*_rho.png")):
         return "drawing and writing"
     if chunks == 7:
-        return "metrics and floors" if records < 5 else "drawing and writing"
+        return "metrics and floors" if records < 6 else "drawing and writing"
     return "sampling and features" if chunks or kinds else "starting"
 
 
@@ -114,7 +114,7 @@ def made(folder: Path) -> dict[str, bytes]:
             del data["provenance"]
             content = json.dumps(data).encode()
         elif path.suffix == ".md":
-            content = re.sub(rb"started [^;]*;", b"", content)
+            content = re.sub(rb"started [^;]*;|\d{4}-\d\d-\d\d", b"", content)
         files[str(path.relative_to(folder))] = content
     assert {Path(name).suffix for name in files} == {".json", ".csv", ".md", ".png"}
     return files

@@ -34,6 +34,7 @@ CLASSES = {
     "EDM": tuple(PRECONDITIONINGS),
     "DDIM": ("DDIMUNet",),
     "U-ViT": ("UViT",),
+    "text to image": ("TextToImage",),
     "guided diffusion": ("ConsistencyDenoiser",),
 }
 # Parts of the state of a latent model: their names in the file and in a denoiser.

@@ -132,7 +132,7 @@ $(TESTS): requirements-test.lock pyproject.toml scripts/install.sh
 lock: ## Pin anew what pyproject.toml asks for (needs uv; ARGS=--upgrade moves to the newest)
 	@command -v uv >/dev/null || { echo "error: make lock needs uv: pip install uv" >&2; exit 1; }
 	@uv pip compile $(LOCKING) $(ARGS) pyproject.toml -o requirements.lock
-	@uv pip compile $(LOCKING) $(ARGS) --extra test --extra text-to-image --extra image-metrics \
+	@uv pip compile $(LOCKING) $(ARGS) --extra test --extra text-to-image --extra image-metrics --extra slurm \
 	    pyproject.toml -o requirements-test.lock
 
 clean: ## Remove caches and build leftovers (keeps .venv, outputs and results)

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from experiments.measurement import Measurement, Result
 from experiments.references import floor_identity, measure_floor
 from experiments.samples import FLOOR_METRICS, SampleMeasurement
+from skiptune.errors import SkiptuneError
+from skiptune.runtime.claims import made_once
 from skiptune.runtime.distributed import barrier, share, world
-from skiptune.runtime.progress import Progress
+from skiptune.runtime.filling import fill
 from skiptune.runtime.provenance import provenance
 from skiptune.runtime.seed_chunks import CHUNK, AnyRun, BuiltRun, SeedChunk, chunk_numbers, open_run
 from skiptune.runtime.shared_chunks import joined
-from skiptune.runtime.store import RunStore
+from skiptune.runtime.store import Run, RunStore
 from skiptune.runtime.workers import Workers, one_thread
 
 Wanted = tuple[AnyRun, range]
 """A run and the seeds whose chunks are wanted."""
+
+
+class NotComputed(SkiptuneError):
+    """A result that is not in the store, and why."""
 
 
 @dataclass(frozen=True)
@@ -33,24 +39,32 @@ class Spent:
 
 @dataclass
 class Bench:
-    """A run store, workers, a device; ``label`` stands before the progress."""
+    """A run store, workers, a device; ``label`` stands before the progress.
+
+    One that does not ``compute`` has the stored results only.
+    """
 
     store: RunStore
     workers: Workers
     device: str = "cpu"
     label: str = "sampling"
+    computes: bool = True
 
     def measure(self, measurements: Sequence[Measurement]) -> list[Result]:
         """Results in order; only missing chunks and missing records are computed.
 
-        Under torchrun every process computes its share of the chunks and all return the same results.
+        Under torchrun every process computes a share of chunks and records; all return the same results.
+
+        Raises:
+            NotComputed: a record is not there and the bench does not compute.
         """
         records = [self.store.open(m.identity) for m in measurements]
         unfinished = [m for m, record in zip(measurements, records, strict=True) if record.record() is None]
+        if unfinished and not self.computes:
+            raise NotComputed(self.failure(unfinished) or "not computed yet")
         spent = self.compute(unfinished)
-        for measurement, record in zip(measurements, records, strict=True):
-            if record.record() is None and world().is_main:
-                record.write_record(self.evaluate(measurement, spent))
+        for measurement, record in share(list(zip(measurements, records, strict=True)), world()):
+            made_once(record.record_path, partial(self._record, record, measurement, spent))
         barrier()
         return [Result.read(record.id, record.record()) for record in records]
 
@@ -59,12 +73,11 @@ class Bench:
 
         Returns what each run took.
         """
-        rounds: list[list[Wanted]] = [[(m.settings, m.blocks.seeds) for m in measurements]]
-        while inputs := inputs_of(rounds[0]):
-            rounds.insert(0, inputs)
         spent: dict[str, Spent] = {}
-        for wanted in rounds:
+        for wanted in rounds_of(measurements):
             spent |= self.compute_runs(wanted)
+        # Once: processes that see other records missing may have other rounds.
+        barrier()
         return spent
 
     def compute_runs(self, wanted: Sequence[Wanted]) -> dict[str, Spent]:
@@ -75,24 +88,14 @@ class Bench:
             for number in chunk_numbers(seeds):
                 tasks[run.id, number] = SeedChunk(run, settings, number)
         # Every process divides the same list, which others' writing does not change.
-        mine = share(joined(list(tasks.values())), world())
-        missing = [rest for task in mine if (rest := task.missing()) is not None]
-        spent: dict[str, Spent] = {}
-        if missing:
-            self.store.check_writable()
-            started = time.perf_counter()
-            total, left = (sum(len(task.chunks) for task in some) for some in (mine, missing))
-            silent = not world().is_main
-            with Progress(
-                total * CHUNK, label=self.label, initial=(total - left) * CHUNK, silent=silent
-            ) as progress:
-                self.workers.run(missing, lambda task: progress.advance(CHUNK * len(task.chunks)))
-            seconds = time.perf_counter() - started
-            rate = left * CHUNK * world().size / seconds
-            for id, chunks in Counter(chunk.run.id for task in missing for chunk in task.chunks).items():
-                spent[id] = Spent(seconds * chunks / left, rate)
-        barrier()
-        return spent
+        filled = fill(joined(list(tasks.values())), self.store, self.workers, self.label, len(tasks) * CHUNK)
+        each = filled.seconds / max(1, filled.chunks.total())
+        return {id: Spent(each * n, filled.images_per_second) for id, n in filled.chunks.items()}
+
+    def failure(self, measurements: Sequence[Measurement]) -> str | None:
+        """Why computing their runs failed last, those that they are built from first; None if it did not."""
+        wanted = [settings for some in rounds_of(measurements) for settings, _ in some]
+        return next((why for run in wanted if (why := open_run(run, self.store).failure())), None)
 
     def evaluate(self, measurement: Measurement, spent: dict[str, Spent]) -> dict[str, Any]:
         """The record: block values of every metric, measured NFE, what it took and where it was made.
@@ -109,11 +112,14 @@ class Bench:
             "nfe": found.nfe,
             "values": dict(found.values),
             "seeds": [list(bounds) for bounds in measurement.blocks.bounds],
-            # Of the call that computed it: all workers, their start included, mixed with its other runs.
+            # While it was computed: of all processes, their start included, mixed with the other runs.
             "images_per_second": computing.images_per_second,
             "seconds": computing.seconds + time.perf_counter() - started,
             "provenance": provenance(self.device),
         }
+
+    def _record(self, record: Run, measurement: Measurement, spent: dict[str, Spent]) -> None:
+        record.write_record(self.evaluate(measurement, spent))
 
     def floor(self, measurement: SampleMeasurement) -> Result | None:
         """The metrics between real and real at the measurement's block size, where images are at hand."""
@@ -122,11 +128,23 @@ class Bench:
         if real is None or not metrics:
             return None
         run = self.store.open(floor_identity(real, measurement.blocks.size, metrics))
-        if run.record() is None and world().is_main:
+
+        def record() -> None:
             with one_thread():
                 run.write_record(measure_floor(self.store, real, measurement.blocks.size, metrics))
+
+        if world().is_main and self.computes:
+            made_once(run.record_path, record)
         barrier()
-        return Result.read(run.id, run.record())
+        return Result.read(run.id, run.record()) if self.computes or run.record() else None
+
+
+def rounds_of(measurements: Sequence[Measurement]) -> list[list[Wanted]]:
+    """The runs of these measurements as the last round, before it what they are built from, and so on."""
+    rounds: list[list[Wanted]] = [[(m.settings, m.blocks.seeds) for m in measurements]]
+    while inputs := inputs_of(rounds[0]):
+        rounds.insert(0, inputs)
+    return rounds
 
 
 def inputs_of(wanted: Sequence[Wanted]) -> list[Wanted]:

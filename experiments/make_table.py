@@ -6,6 +6,7 @@ A tuned coefficient is selected on some seeds and reported on others.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from experiments.bench import Bench
@@ -18,16 +19,29 @@ from experiments.registry import drawing, kind_of
 from experiments.samples import SampleMeasurement
 from experiments.scale import Scale, role_descriptions
 from experiments.tables.config import RowConfig, TableConfig
-from experiments.tables.results import Provenance, RowResult, TableResult, floor_row
+from experiments.tables.results import Provenance, RowResult, TableResult, floor_row, not_run
 from experiments.tables.rules import Evidence, check_rules, judge
+from experiments.tables.rules.evidence import undecided
 from experiments.tables.write import table_folder, write_table
 from experiments.wanted import best_value, grid_measurements, reported, seeded
 from skiptune.errors import SkiptuneError
 from skiptune.runtime.distributed import world
 
 
+@dataclass(frozen=True)
+class Rows:
+    """Rows by id with all that was measured for them."""
+
+    searches: dict[str, Search] = field(default_factory=dict)
+    measurements: dict[str, Measurement] = field(default_factory=dict)
+    results: dict[str, Result] = field(default_factory=dict)
+
+
 def make_table(config: TableConfig, scale: Scale, bench: Bench, results: Path) -> TableResult:
     """Measure every row, judge the claims, write table and figures below ``results``.
+
+    With a bench that does not compute, rows that are not in its store are named with the reason; figures and
+    verdicts need all rows.
 
     Raises:
         SkiptuneError: what the configuration names does not exist, a file is missing, a measurement failed.
@@ -36,23 +50,16 @@ def make_table(config: TableConfig, scale: Scale, bench: Bench, results: Path) -
     drawings = [drawing(figure) for figure in config.figures]
     rows = config.rows_at(scale.name)
     check_rules(config.claims)  # what does not exist is said before hours of work
-    for row in rows:
-        kind_of(row)
-        check_training_seeds(row, config, scale)
-    searches = {row.id: search(row, config, scale, bench) for row in rows if row.tuned}
+    lacking: dict[str, str] = {}
+    if bench.computes:
+        found = measure_rows(rows, config, scale, bench)
+    else:
+        found, lacking = stored_rows(rows, config, scale, bench)
+    there = [row for row in rows if row.id not in lacking]
+    measured, searches, measurements = found.results, found.searches, found.measurements
+    floors = measure_floors(there, measurements, bench)
 
-    bench.label = "report seeds"
-    trained: dict[str, list[Measurement]] = {}
-    for row in rows:
-        found = searches.get(row.id)
-        trained[row.id] = reported(row, config, scale, None if found is None else found.selected)
-    parts = iter(bench.measure([one for several in trained.values() for one in several]))
-    measured = {id: Result.joined([next(parts) for _ in several]) for id, several in trained.items()}
-    measurements = {id: several[0] for id, several in trained.items()}
-    floors = measure_floors(rows, measurements, bench)
-
-    made = Made(config, scale, bench, rows, measurements, measured, searches)
-    selected = {id: found.selected for id, found in searches.items()}
+    selected = {id: chosen.selected for id, chosen in searches.items()}
     sampled = {id: m for id, m in measurements.items() if isinstance(m, SampleMeasurement)}
     acted = {id: condition.settings.intervention for id, condition in sampled.items()}
     units = [m.unit for m in measurements.values() if isinstance(m, PromptMeans | CaseMeans)]
@@ -64,7 +71,8 @@ def make_table(config: TableConfig, scale: Scale, bench: Bench, results: Path) -
         acted,
         units[0] if units else "seed blocks",
     )
-    searched = [result for found in searches.values() for result in found.results]
+    missing = f"not measured: {', '.join(lacking)}"
+    searched = [result for chosen in searches.values() for result in chosen.results]
     behind = [
         *(part for row in measured.values() for part in row.parts),
         *(floor for floor, _ in floors),
@@ -77,7 +85,9 @@ def make_table(config: TableConfig, scale: Scale, bench: Bench, results: Path) -
         scale.name,
         (
             *(
-                row_result(row, scale, searches.get(row.id), measured[row.id], measurements[row.id])
+                not_run(row.label, row.settings(), row.paper, lacking[row.id])
+                if row.id in lacking
+                else row_result(row, scale, searches.get(row.id), measured[row.id], measurements[row.id])
                 for row in rows
             ),
             *(
@@ -91,17 +101,61 @@ def make_table(config: TableConfig, scale: Scale, bench: Bench, results: Path) -
                 for floor, roles in floors
             ),
         ),
-        judge(evidence),
+        tuple(undecided(claim, "not run", missing) for claim in config.claims)
+        if lacking
+        else judge(evidence),
         Provenance.of([(r.provenance, r.seconds) for r in behind]),
     )
+    made = Made(config, scale, bench, rows, measurements, measured, searches)
     if world().is_main:
         folder, pictures = table_folder(results, scale.name, config.paper), []
-        for draw, figure in zip(drawings, config.figures, strict=True):
+        for draw, figure in zip(drawings, config.figures, strict=True) if not lacking else ():
             name = f"{config.name}_{figure.name}.png"
             caption = draw(folder / name, figure, made)
             pictures += [] if caption is None else [(name, caption)]
         write_table(result, config, role_descriptions(rows, scale), results, pictures)
     return result
+
+
+def measure_rows(rows: Sequence[RowConfig], config: TableConfig, scale: Scale, bench: Bench) -> Rows:
+    """Search and measure these rows, all together. ``scale``: of ``seeded``. Raises as ``make_table``."""
+    for row in rows:
+        kind_of(row)
+        check_training_seeds(row, config, scale)
+    searches = {row.id: search(row, config, scale, bench) for row in rows if row.tuned}
+    bench.label = "report seeds"
+    trained: dict[str, list[Measurement]] = {}
+    for row in rows:
+        chosen = searches.get(row.id)
+        trained[row.id] = reported(row, config, scale, None if chosen is None else chosen.selected)
+    parts = iter(bench.measure([one for several in trained.values() for one in several]))
+    results = {id: Result.joined([next(parts) for _ in several]) for id, several in trained.items()}
+    return Rows(searches, {id: several[0] for id, several in trained.items()}, results)
+
+
+def stored_rows(
+    rows: Sequence[RowConfig], config: TableConfig, scale: Scale, bench: Bench
+) -> tuple[Rows, dict[str, str]]:
+    """The rows that a bench without computing has, and why it has not the others.
+
+    Raises:
+        SkiptuneError: it has none.
+    """
+    found, lacking = Rows(), {}
+    for row in rows:
+        try:
+            one = measure_rows([row], config, scale, bench)
+        except SkiptuneError as error:
+            lacking[row.id] = str(error)
+            continue
+        found.searches.update(one.searches)
+        found.measurements.update(one.measurements)
+        found.results.update(one.results)
+    if not found.results:
+        raise SkiptuneError(
+            f"no row of {config.paper}/{config.name} is there: {next(iter(lacking.values()))}"
+        )
+    return found, lacking
 
 
 def check_training_seeds(row: RowConfig, config: TableConfig, scale: Scale) -> None:

@@ -33,17 +33,22 @@ PACKAGES = {
 
 @dataclass(frozen=True)
 class RowNeeds:
-    """What one row takes: images, network evaluations per image, and hours on one GPU.
+    """What one row takes: images, network evaluations per image, and operations.
 
     Attributes:
-        gpu_hours: at ``SUSTAINED_TFLOPS``, from the model's operation count; 0 for one that gives none.
+        gflop: of all images, from the model's operation count; 0 for one that gives none.
     """
 
     label: str
     model: str
     images: int
     nfe: float
-    gpu_hours: float
+    gflop: float
+
+    @property
+    def gpu_hours(self) -> float:
+        """At ``SUSTAINED_TFLOPS``."""
+        return hours(self.gflop)
 
 
 @dataclass(frozen=True)
@@ -95,7 +100,7 @@ def needs_of(config: TableConfig, scale: Scale) -> Needs:
         images = reported + searched * len(scale.select.seeds)
         nfe = kind.evaluations(scale, row)
         gflop = images * nfe * role.model.get("gflop_per_nfe", 0.0)
-        rows.append(RowNeeds(row.label, role.model["name"], images, nfe, hours(gflop)))
+        rows.append(RowNeeds(row.label, role.model["name"], images, nfe, gflop))
         other = row.measure.get("features")
         features = role.features if other is None else named(other, scale.extractors, "features")
         seen = [features]

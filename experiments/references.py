@@ -18,6 +18,7 @@ from skiptune.evaluation.extractors import ExtractorRef
 from skiptune.evaluation.frechet import SYMMETRIC_ROOT, ReferenceStatistics
 from skiptune.evaluation.metrics import METRIC_NUMERICS
 from skiptune.evaluation.sources import read_reference
+from skiptune.runtime.claims import made_once
 from skiptune.runtime.files import file_digest
 from skiptune.runtime.provenance import provenance
 from skiptune.runtime.sampling import cached_extractor
@@ -72,9 +73,12 @@ class RealImages:
     def reference(self, store: RunStore) -> Reference:
         """Features and fitted Gaussian of the reference, extracted once per store."""
         run = self.open(store)
-        if not run.has_chunk(0):
+
+        def extract() -> None:
             real = self.extract(range(self.images))
             run.write_chunk(0, {"features": real.features, "logits": real.logits})
+
+        made_once(run.chunk_path(0), extract)
         stored = run.read_chunk(0)
         return Reference.from_features(FeatureSet(stored["features"], stored["logits"]))
 

@@ -176,8 +176,18 @@ def measurement(
     blocks: SeedBlocks,
     metrics: tuple[str, ...],
 ) -> Measurement:
-    """The measurement of a row. Raises SkiptuneError for an unknown kind, or if a file is missing."""
-    return kind_of(row).make(scale, row, intervention, blocks, metrics)
+    """The measurement of a row.
+
+    Raises:
+        SkiptuneError: an unknown kind, a missing file, or another precision than fp32 for a kind without it.
+    """
+    made = kind_of(row).make(scale, row, intervention, blocks, metrics)
+    if scale.precision != "fp32" and not isinstance(made, SampleMeasurement):
+        raise SkiptuneError(
+            f"row {row.id}: kind {row.measure['kind']} has no precision {scale.precision}; "
+            "scale.precision is for kind samples"
+        )
+    return made
 
 
 def kind_of(row: RowConfig) -> Kind:

@@ -72,6 +72,7 @@ class Scale:
     checkpoints: Path
     device: str
     protocol: Protocol
+    precision: str = "fp32"
     prompts: Config = field(default_factory=dict)
 
     def role(self, name: str) -> Role:
@@ -114,6 +115,7 @@ class Scale:
             micro_batch=self.micro_batch,
             device=self.device,
             noise_device=self.noise_device,
+            precision=self.precision,
         )
 
     def reference(self, role_name: str, features: ExtractorRef) -> RealImages | ReferenceFile:
@@ -226,6 +228,7 @@ def parse_scale(config: Config, bench_device: str) -> Scale:
         roles={name: parse_role(role) for name, role in scale["roles"].items()},
         micro_batch=scale["micro_batch"],
         noise_device=scale["noise_device"],
+        precision=scale["precision"],
         samplers=config["samplers"],
         extractors=config["extractors"],
         checkpoints=Path(str(config["checkpoints"])),

@@ -1,12 +1,17 @@
 """Benchmarks: ``python scripts/benchmark.py SUBJECT [SETTING=VALUE ...]``.
 
-Subjects are ``sampling``, ``training``, ``sharing``, ``loading``, ``metrics``, ``tuning`` and ``probing``.
+Subjects are ``sampling``, ``training``, ``sharing``, ``scaling``, ``precision``, ``loading``, ``metrics``,
+``tuning`` and ``probing``.
 
 Settings of ``sampling``: ``edm_repo=DIR device=auto images=500 repeats=5 full_size=true results=results``;
 ``edm_repo`` is your own checkout of NVlabs/edm. Settings of ``training`` (a step with the skip-step loss
 against a plain one): ``device=auto batch=64 repeats=20 precision=fp32 compile=false full_size=true
 results=results``; ``compile=false,true`` measures both. Settings of ``sharing`` (searches computed together
-against separate runs): ``images=25 repeats=3 results=results``. Settings of ``loading`` (time and memory of
+against separate runs): ``images=25 repeats=3 results=results``. Settings of ``scaling`` (two processes on two
+cores against one on one, and the simulated schedule of Table 4 at paper scale): ``chunks=8 repeats=5
+tflops=60 results=results``. Settings of ``precision`` (FID and speed in other precisions than fp32, on equal
+seeds): ``precisions=bf16 device=auto blocks=5 size=750 outputs=outputs results=results``; on a GPU also
+``tf32,bf16,fp16``. Settings of ``loading`` (time and memory of
 loading official files, about 6 GB of temporary disk): ``systems=all results=results``. Settings of
 ``metrics`` (arithmetic against torch-fidelity and clean-fid, and its growth; about an hour): ``parts=all
 dimension=2048 images=10000 few=1000 pictures=64 repeats=3 sizes=1000,2000,... results=results``; parts
@@ -39,13 +44,19 @@ from experiments.benchmarks.loading import SYSTEMS, benchmark_loading, render_lo
 from experiments.benchmarks.metric_cost import CURVE_SIZES, plot_growth
 from experiments.benchmarks.metric_report import PARTS, growth_curves, measure_part, render_metrics
 from experiments.benchmarks.metrics import Setup
+from experiments.benchmarks.precision import benchmark_precision, render_precision
 from experiments.benchmarks.probing import benchmark_probing, render_probing
 from experiments.benchmarks.sampling import SAMPLERS, benchmark_sampling, render_sampling
+from experiments.benchmarks.scaling import benchmark_scaling, predicted, render_scaling
 from experiments.benchmarks.sharing import benchmark_sharing, render_sharing, searches
 from experiments.benchmarks.training import benchmark_training, render_training
 from experiments.benchmarks.tuning import benchmark_tuning, render_tuning
+from experiments.measurement import SeedBlocks
+from experiments.samples import SampleMeasurement
+from experiments.scale import parse_scale
+from experiments.tables.config import parse_table
 from experiments.tuning.tune import Task
-from scripts.common import CONFIGS, USER_ERROR, complain, make_bench, plain
+from scripts.common import CONFIGS, USER_ERROR, complain, make_bench, plain, real_images_of, sampling_of
 from scripts.tune import parse_task
 from skiptune.checkpoints.desk import load_desk_denoiser
 from skiptune.checkpoints.models import resolve_model
@@ -53,12 +64,18 @@ from skiptune.denoisers.text_to_image import TextToImage
 from skiptune.errors import SkiptuneError
 from skiptune.importance import RELEASED, TEXT
 from skiptune.runtime.files import write_atomic
+from skiptune.runtime.precision import HALF_PRECISIONS
 from skiptune.runtime.provenance import device
+from skiptune.runtime.seed_chunks import CHUNK
 from skiptune.samplers import make_sampler
-from skiptune.training.settings import HALF_PRECISIONS
 
 Outcome = tuple[dict[str, Any], Callable[[dict[str, Any]], str], str]
 """A report, how it is written as Markdown, and the name of its files."""
+
+SIMULATED_WORKERS = (1, 8, 64)
+METRIC_SECONDS = (
+    13.0  # FID of 50,000 x 2048 features on one core, the reference's factor kept (metrics_cpu.md)
+)
 
 DEFAULTS = {
     "sampling": {
@@ -79,6 +96,15 @@ DEFAULTS = {
         "results": "results",
     },
     "sharing": {"images": "25", "repeats": "3", "results": "results"},
+    "scaling": {"chunks": "8", "repeats": "5", "tflops": "60", "results": "results"},
+    "precision": {
+        "precisions": "bf16",
+        "device": "auto",
+        "blocks": "5",
+        "size": "750",
+        "outputs": "outputs",
+        "results": "results",
+    },
     "loading": {"systems": "all", "results": "results"},
     "metrics": {
         "parts": "all",
@@ -120,6 +146,8 @@ def main(arguments: list[str]) -> None:
             "sampling": sampling,
             "training": training,
             "sharing": sharing,
+            "scaling": scaling,
+            "precision": precision,
             "loading": loading,
             "tuning": tuning,
             "probing": probing,
@@ -178,6 +206,34 @@ def sharing(settings: dict[str, str]) -> Outcome:
     }
     images, repeats = whole_number(settings, "images", 1), whole_number(settings, "repeats", 1)
     return benchmark_sharing(models, images, repeats), render_sharing, "sharing_cpu"
+
+
+def scaling(settings: dict[str, str]) -> Outcome:
+    """Two processes against one, and a table of the paper's scale on many, simulated."""
+    with initialize_config_dir(CONFIGS, version_base="1.3"):
+        measured = plain(compose("measure", ["sampler=heun", "sampler.steps=5", "device=cpu"]))
+        paper = plain(compose("reproduce", ["table=skip_tuning/04", "scale=paper", "device=cpu"]))
+    numbers = whole_number(settings, "chunks", 2), whole_number(settings, "repeats", 1)
+    report = benchmark_scaling(sampling_of(measured, "cpu"), *numbers)
+    tflops = whole_number(settings, "tflops", 1)
+    config, scale = parse_table(paper["table"], "table"), parse_scale(paper, "cpu")
+    report["predicted"] = predicted(config, scale, SIMULATED_WORKERS, tflops, METRIC_SECONDS)
+    return report, render_scaling, "scaling_cpu"
+
+
+def precision(settings: dict[str, str]) -> Outcome:
+    """FID and speed in other precisions, of the desk model with Heun's sampler and 9 evaluations."""
+    blocks, size = whole_number(settings, "blocks", 2), whole_number(settings, "size", CHUNK)
+    given = [f"device={settings['device']}", f"outputs={settings['outputs']}"]
+    seeds = f"seeds={{first: 0, count: {blocks}, size: {size}}}"
+    with initialize_config_dir(CONFIGS, version_base="1.3"):
+        config = plain(compose("measure", ["sampler=heun", "sampler.steps=5", seeds, *given]))
+    with make_bench(config) as bench:
+        sampling = sampling_of(config, bench.device)
+        real = real_images_of(config, sampling)
+        measurement = SampleMeasurement(sampling, SeedBlocks.of(config["seeds"]), real)
+        report = benchmark_precision(measurement, settings["precisions"].split(","), bench)
+    return report, render_precision, f"precision_{report['device']}"
 
 
 def loading(settings: dict[str, str]) -> Outcome:

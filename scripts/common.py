@@ -26,10 +26,13 @@ from experiments.tracked import Tracked
 from skiptune.checkpoints.models import resolve_model
 from skiptune.errors import SkiptuneError
 from skiptune.evaluation.extractors import ExtractorRef
-from skiptune.runtime.distributed import world
+from skiptune.runtime.claims import claiming
+from skiptune.runtime.distributed import join, leave, tell_others, world
 from skiptune.runtime.files import write_atomic
 from skiptune.runtime.provenance import device
-from skiptune.runtime.sampling import SamplingSettings
+from skiptune.runtime.sampling import SamplingSettings, with_fitting_micro_batch
+from skiptune.runtime.seed_chunks import CHUNK
+from skiptune.runtime.stopping import STOPPED, Stopped, stop_on_signals
 from skiptune.runtime.store import RunStore
 from skiptune.runtime.tracking import RunInfo, Tracker, check_tracker, default_tracker, make_tracker
 from skiptune.runtime.workers import Workers, default_workers
@@ -66,12 +69,14 @@ def command(name: str) -> Callable[[Callable[[dict[str, Any]], None]], Callable[
             nonlocal started, failed
             started = True
             try:
+                join()
                 function(plain(config))
             except (SkiptuneError, OSError) as error:
                 sweep = HydraConfig.get().mode == RunMode.MULTIRUN
                 complain(f"{error} (job {' '.join(HydraConfig.get().overrides.task)})" if sweep else error)
                 # Under torchrun a job given up by one rank only would leave the others waiting.
                 if not sweep or world().size > 1:
+                    tell_others(error)
                     raise SystemExit(USER_ERROR) from None
                 failed = True
 
@@ -81,14 +86,21 @@ def command(name: str) -> Callable[[Callable[[dict[str, Any]], None]], Callable[
         def main() -> None:
             # Hydra then leaves its errors to us instead of printing a page.
             os.environ["HYDRA_FULL_ERROR"] = "1"
+            stop_on_signals()
             try:
                 program()
+                leave()
+            except Stopped as error:
+                tell_others(f"it was stopped by {error}")
+                complain(f"stopped by {error}; what was computed is kept, the same command goes on", "")
+                raise SystemExit(STOPPED) from None
             except KeyboardInterrupt:
                 complain("stopped; what was computed is kept, the same command goes on from there", "")
                 raise SystemExit(INTERRUPTED) from None
             except Exception as error:
                 # Before the first job it is the command line that Hydra cannot make sense of.
                 if started and not isinstance(error, (HydraException, OmegaConfBaseException, OSError)):
+                    tell_others(f"{type(error).__name__}: {error}")
                     raise
                 complain(error)
                 raise SystemExit(USER_ERROR) from None
@@ -145,8 +157,9 @@ def track(config: dict[str, Any], runs: Sequence[Tracked]) -> None:
         return
     for run in runs:
         mark = outputs / name / "handed-over" / settings["mode"] / run.info.id
-        if not mark.exists() and run.hand_over(open_tracker(settings, run.info, outputs)):
-            write_atomic(mark, b"")
+        with claiming([mark]) as mine:  # none if it is there, or another process is handing it over now
+            if mine and run.hand_over(open_tracker(settings, run.info, outputs)):
+                write_atomic(mark, b"")
 
 
 @contextlib.contextmanager
@@ -169,15 +182,21 @@ def make_bench(config: dict[str, Any]) -> Iterator[Bench]:
 
 def sampling_of(config: dict[str, Any], device: str) -> SamplingSettings:
     """The sampling that a resolved configuration describes. Raises SkiptuneError for a missing file."""
-    checkpoints = Path(str(config["checkpoints"]))
-    return SamplingSettings(
+    checkpoints, micro_batch = Path(str(config["checkpoints"])), config["micro_batch"]
+    settings = SamplingSettings(
         model=resolve_model(config["model"], checkpoints),
         sampler=config["sampler"],
         intervention=config["intervention"],
         features=ExtractorRef.resolve(config["features"], checkpoints),
-        micro_batch=config["micro_batch"],
+        micro_batch=CHUNK if micro_batch == "auto" else micro_batch,
         device=device,
         noise_device=config["noise_device"],
+        precision=config["precision"],
+    )
+    return (
+        with_fitting_micro_batch(settings, RunStore(str(config["outputs"])))
+        if micro_batch == "auto"
+        else settings
     )
 
 

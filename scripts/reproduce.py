@@ -9,17 +9,24 @@ here = os.path.dirname(os.path.realpath(__file__))
 if os.path.realpath(sys.path[0]) == here:  # else scripts/inspect.py would hide the standard library's
     sys.path[0] = os.path.dirname(here)
 
+import json
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from experiments.bench import Bench
 from experiments.cost import dry_run
-from experiments.make_table import make_table
-from experiments.scale import parse_scale, role_descriptions
-from experiments.tables.config import parse_table
+from experiments.make_table import make_table, measure_floors, measure_rows
+from experiments.scale import Scale, named, parse_scale, role_descriptions
+from experiments.tables.config import RowConfig, TableConfig, parse_table
 from experiments.tables.render import render_text
 from experiments.tables.write import table_folder
 from experiments.tracked import row_runs, table_run
+from experiments.wanted import seeded
 from scripts.common import (
     CONFIGS,
     USER_ERROR,
@@ -30,9 +37,12 @@ from scripts.common import (
     make_bench,
     track,
 )
+from scripts.tables import composed
 from skiptune.errors import SkiptuneError
 from skiptune.runtime.distributed import world
 from skiptune.runtime.tracking import Picture
+
+EACH = "rows=each"
 
 
 @command("reproduce")
@@ -44,20 +54,71 @@ def main(config: dict[str, Any]) -> None:
             if world().is_main:
                 print(dry_run(table, scale))
             return
-        results = Path(str(config["results"]))
-        folder = table_folder(results, scale.name, table.paper)
+        if config["rows"] != "all":
+            print_rows(chosen_rows(config["rows"], table, scale.name), table, scale, bench)
+            return
+        bench.computes = config["compute"]
         if world().is_main:
-            # Whatever is wrong with these is said before hours of work, not after them.
-            check_writable(folder)
-            check_tracking(config)
+            check_outputs(config, table)
+        results = Path(str(config["results"]))
         result = make_table(table, scale, bench, results)
     if not world().is_main:
         return
-    pictures: dict[str, Picture] = {path.stem: path for path in sorted(folder.glob(f"{table.name}_*.png"))}
+    files = sorted(table_folder(results, scale.name, table.paper).glob(f"{table.name}*"))
+    if any(row.status == "not run" for row in result.rows):
+        # No figure was drawn; there may be older ones.
+        files = [path for path in files if path.suffix != ".png"]
+    pictures: dict[str, Picture] = {path.stem: path for path in files if path.suffix == ".png"}
     track(config, [table_run(result, table, pictures), *row_runs(result, table, bench.store)])
     print(render_text(result, table, role_descriptions(table.rows_at(scale.name), scale)))
-    for path in sorted(folder.glob(f"{table.name}*")):
+    for path in files:
         print(f"wrote {path}")
+
+
+def check_outputs(config: dict[str, Any], table: TableConfig) -> None:
+    """Raises SkiptuneError now for what would stop writing or tracking the table after hours of work."""
+    check_writable(table_folder(Path(str(config["results"])), config["scale"]["name"], table.paper))
+    check_tracking(config)
+
+
+def chosen_rows(names: Any, table: TableConfig, scale: str) -> list[RowConfig]:
+    """The rows of that scale by id: one, or a list. Raises SkiptuneError for an unknown one."""
+    known = {row.id: row for row in table.rows_at(scale)}
+    wanted = names if isinstance(names, list) else [names]
+    return [named(name, known, f"row of {table.paper}/{table.name} at scale {scale}") for name in wanted]
+
+
+def print_rows(rows: list[RowConfig], table: TableConfig, scale: Scale, bench: Bench) -> None:
+    """Measure some rows and their floors; a line of JSON for each row, no table."""
+    found = measure_rows(rows, table, seeded(scale, table), bench)
+    measure_floors(rows, found.measurements, bench)
+    for id, result in found.results.items() if world().is_main else ():
+        values = {name: result.value(name) for name in result.blocks}
+        numbers = {name: {"value": v.value, "low": v.low, "high": v.high} for name, v in values.items()}
+        print(
+            json.dumps({"row": id, "record": result.record, "run": result.run, "values": numbers}), flush=True
+        )
+
+
+def each_row(arguments: list[str]) -> int:
+    """The sweep that ``rows=each`` means, a job a row, then the table of what it left; returns an exit code.
+
+    Raises SkiptuneError as the configuration does.
+    """
+    rest = [argument for argument in arguments if argument not in ("-m", "--multirun", EACH)]
+    settings = [a for a in rest if not a.startswith(("launcher=", "hydra.", "hydra/"))]
+    try:
+        config = composed(settings)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise SkiptuneError(str(error)) from error
+    table = parse_table(config["table"], "table")
+    check_outputs(config, table)
+    ids = [row.id for row in table.rows_at(config["scale"]["name"])]
+    script = [sys.executable, os.path.realpath(__file__)]
+    sweep = subprocess.call([*script, "-m", *rest, f"rows={','.join(ids)}"])
+    if sweep not in (0, USER_ERROR):
+        return sweep
+    return max(sweep, subprocess.call([*script, *settings, "compute=false"]))
 
 
 def normalised(arguments: list[str]) -> list[str]:
@@ -94,6 +155,8 @@ def table_file(name: str) -> str:
 if __name__ == "__main__":
     try:
         sys.argv[1:] = normalised(sys.argv[1:])
+        if EACH in sys.argv:
+            raise SystemExit(each_row(sys.argv[1:]))
     except SkiptuneError as error:
         complain(error)
         raise SystemExit(USER_ERROR) from None

@@ -9,6 +9,12 @@ from experiments.golden.networks import build_network
 KEPT = Path(__file__).parent / "data/golden"
 
 
+def pytest_addoption(parser):
+    """``--kills`` of test_killed_table.py: as many as the suite has time for, or more."""
+    parser.addoption("--kills", type=int, default=4, help="moments at which the small table is killed")
+    parser.addoption("--kill-report", default="", help="folder for kill.md, a report of these kills")
+
+
 @pytest.fixture(scope="session")
 def golden():
     """case name -> (manifest entry, network with its weights in evaluation mode, recorded tensors)."""

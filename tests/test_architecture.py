@@ -15,10 +15,10 @@ ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "configs"
 LONGEST = 350
 PROGRAMS = {  # the groups that can be chosen in each program's configuration
-    "measure": ("model", "sampler", "intervention", "features", "tracker"),
-    "tune": ("model", "sampler", "intervention", "features", "tracker"),
-    "reproduce": ("table", "scale", "tracker"),
-    "train": ("training", "model", "tracker"),
+    "measure": ("model", "sampler", "intervention", "features", "tracker", "launcher"),
+    "tune": ("model", "sampler", "intervention", "features", "tracker", "launcher"),
+    "reproduce": ("table", "scale", "tracker", "launcher"),
+    "train": ("training", "model", "tracker", "launcher"),
     "download": ("checkpoint",),
 }
 # What a reader of a configuration wants to know before the first key.
@@ -63,7 +63,7 @@ def test_lower_layers_do_not_look_up(layer: str) -> None:
     assert offenders(f"skiptune/{layer}", r"skiptune\.(runtime|evaluation|training|checkpoints)\b") == []
 
 
-@pytest.mark.parametrize("folder", ["skiptune", "experiments", "scripts"])
+@pytest.mark.parametrize("folder", ["skiptune", "experiments", "scripts", "hydra_plugins"])
 def test_files_are_short(folder: str) -> None:
     lengths = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in sources(folder)}
     assert {name: length for name, length in lengths.items() if length > LONGEST} == {}
@@ -98,4 +98,5 @@ def test_every_option_of_every_group_composes(program: str) -> None:
 
 def test_every_group_belongs_to_a_program() -> None:
     groups = {path.name for path in CONFIGS.iterdir() if path.is_dir() and list(path.rglob("*.yaml"))}
+    groups.remove("hydra")  # the settings of the launchers
     assert groups == {group for chosen in PROGRAMS.values() for group in chosen}

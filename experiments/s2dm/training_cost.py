@@ -17,9 +17,9 @@ from experiments.s2dm.step_cost import AS_DDIM, LOSSES, step_costs
 from experiments.scale import Scale
 from experiments.tables.config import RowConfig
 from skiptune.errors import SkiptuneError
+from skiptune.runtime.precision import HALF_PRECISIONS
 from skiptune.runtime.provenance import device_name, torch_release
 from skiptune.runtime.seed_chunks import CHUNK, NUMERICS
-from skiptune.training.settings import HALF_PRECISIONS
 
 SECONDS, MEMORY = "seconds_per_iteration", "memory_gb_per_gpu"
 

@@ -19,8 +19,8 @@ from experiments.tables.config import RowConfig
 from skiptune.checkpoints.models import resolve_model
 from skiptune.errors import SkiptuneError
 from skiptune.runtime.files import file_digest, read_json
+from skiptune.runtime.precision import HALF_PRECISIONS
 from skiptune.runtime.seed_chunks import CHUNK, NUMERICS
-from skiptune.training.settings import HALF_PRECISIONS
 
 TENTH = 0.1
 

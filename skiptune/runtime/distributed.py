@@ -11,12 +11,15 @@ from typing import TypeVar
 
 import torch
 import torch.distributed as dist
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 from skiptune.errors import SkiptuneError
+from skiptune.runtime.watch import Watch
 
 T = TypeVar("T")
 
-# Ranks may wait long for the slowest; torchrun itself ends all of them when one dies.
+# Ranks may wait long for the slowest; when one dies, the watch ends all of them.
 _PATIENCE = timedelta(days=7)
 
 
@@ -62,30 +65,70 @@ def share(tasks: Sequence[T], world: World) -> Sequence[T]:
     return tasks[world.rank :: world.size]
 
 
-def barrier() -> None:
-    """Wait until every process is here. Does nothing when there is one.
+class _Joined:
+    watch: Watch | None = None
 
-    Makes the default process group at the first call and keeps it until the process ends, because making it
-    anew for every job of a sweep was seen to hang; a group made by someone else is used as it is.
+
+def join() -> None:
+    """Make the default process group and watch the others from now on. Nothing to do for one process.
+
+    The group is kept until the process ends, because making it anew for every job of a sweep was seen to
+    hang; a group made by someone else is used as it is. To be called by the main thread.
+
+    Raises:
+        SkiptuneError: not started by torchrun or the like.
+    """
+    me = world()
+    if me.size == 1 or dist.is_initialized():
+        return
+    if "MASTER_ADDR" not in os.environ:
+        raise SkiptuneError("WORLD_SIZE is set but MASTER_ADDR is not: start with torchrun")
+    try:
+        store, _, _ = next(rendezvous("env://", me.rank, me.size))
+        watched = PrefixStore("watch", store)
+        _Joined.watch = Watch(watched, me.rank, me.size, os.environ["MASTER_ADDR"])
+        # Files carry the data, so gloo does on GPU machines too.
+        group = PrefixStore("group", store)
+        dist.init_process_group("gloo", store=group, rank=me.rank, world_size=me.size, timeout=_PATIENCE)
+    except (RuntimeError, OSError) as error:
+        raise _lost(error) from error
+    atexit.register(leave)
+
+
+def barrier() -> None:
+    """Wait until every process is here; the first call joins them. Does nothing when there is one.
+
+    Raises:
+        SkiptuneError: another process failed or ended.
     """
     if world().size == 1:
         return
-    if not dist.is_initialized():
-        _initialise()
-    if dist.get_backend() == "nccl":
-        dist.barrier(device_ids=[torch.cuda.current_device()])
-    else:
-        dist.barrier()
+    join()
+    try:
+        if dist.get_backend() == "nccl":
+            dist.barrier(device_ids=[torch.cuda.current_device()])
+        else:
+            dist.barrier()
+    except RuntimeError as error:  # the connection to a process that ended
+        raise _lost(error) from error
 
 
-def _initialise() -> None:
-    if "MASTER_ADDR" not in os.environ:
-        raise SkiptuneError("WORLD_SIZE is set but MASTER_ADDR is not: start with torchrun")
-    # Files carry the data, so gloo does on GPU machines too.
-    dist.init_process_group("gloo", timeout=_PATIENCE)
-    atexit.register(_leave)
+def tell_others(error: object) -> None:
+    """This process fails: the others stop with its error. Does nothing when there is one."""
+    if _Joined.watch is not None:
+        _Joined.watch.fail(error)
 
 
-def _leave() -> None:
+def _lost(error: Exception) -> SkiptuneError:
+    """What to say when the connection to the others breaks; raises what they said last, if they did."""
+    if _Joined.watch is not None:
+        _Joined.watch.check(seconds=5.0)
+    return SkiptuneError(f"another process ended: {str(error).splitlines()[0]}")
+
+
+def leave() -> None:
+    """This process has done its work: the others do not miss it. Called at the end of a program by itself."""
+    if _Joined.watch is not None:
+        _Joined.watch.leave()
     if dist.is_initialized():
         dist.destroy_process_group()

@@ -8,7 +8,6 @@ import json
 import math
 import os
 import secrets
-import time
 from pathlib import Path
 from typing import Any
 
@@ -81,11 +80,32 @@ def write_atomic(path: str | Path, content: bytes | str) -> None:
             temporary.unlink()
 
 
+def file_system_now(folder: Path) -> float:
+    """Seconds by the clock of the file system, the server's on a network; this machine's may differ.
+
+    Raises SkiptuneError if nothing can be written in `folder`.
+    """
+    probe = folder / f".now.{os.getpid()}-{secrets.token_hex(4)}{TEMPORARY_SUFFIX}"
+    try:
+        with open(probe, "x") as file:
+            os.utime(file.fileno())
+            return os.fstat(file.fileno()).st_mtime
+    except OSError as error:
+        raise unwritable(folder, error) from error
+    finally:
+        with contextlib.suppress(OSError):
+            probe.unlink()
+
+
 def remove_stale(folder: Path, age: float = 3600.0) -> None:
     """Remove temporary files that killed writers left in `folder` more than `age` seconds ago."""
-    for temporary in folder.glob(f".*{TEMPORARY_SUFFIX}"):
+    temporaries = list(folder.glob(f".*{TEMPORARY_SUFFIX}"))
+    if not temporaries:
+        return
+    now = file_system_now(folder)
+    for temporary in temporaries:
         with contextlib.suppress(OSError):
-            if time.time() - temporary.stat().st_mtime > age:
+            if now - temporary.stat().st_mtime > age:
                 temporary.unlink()
 
 

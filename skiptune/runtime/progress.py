@@ -51,7 +51,11 @@ class Progress:
 
     def advance(self, n: int = 1) -> None:
         """`n` more units are computed."""
-        self.done += n
+        self.reach(self.done + n)
+
+    def reach(self, done: int) -> None:
+        """`done` units are there, of whoever computed them."""
+        n, self.done = done - self.done, done
         if self._bar is not None:
             self._bar.update(n)
         elif not self._silent and self.done < self.total and time.monotonic() - self._printed >= self._every:

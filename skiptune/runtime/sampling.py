@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -19,10 +19,13 @@ from skiptune.errors import SkiptuneError
 from skiptune.evaluation.extractors import ExtractorRef, FeatureExtractor
 from skiptune.evaluation.features import FeatureSet
 from skiptune.interventions.build import complete_settings, is_neutral
+from skiptune.runtime.claims import made_once
+from skiptune.runtime.memory import check_headroom, is_out_of_memory, largest_fitting, out_of_memory
+from skiptune.runtime.precision import check_precision, in_precision
 from skiptune.runtime.provenance import device as usable_device
-from skiptune.runtime.provenance import torch_release
+from skiptune.runtime.provenance import device_name, torch_release
 from skiptune.runtime.seed_chunks import CHUNK, NUMERICS, read_chunks
-from skiptune.runtime.store import Run
+from skiptune.runtime.store import Run, RunStore
 from skiptune.runtime.together import sample_together
 from skiptune.samplers import Sampler, initial_noise, known_settings, make_sampler, step_noise
 from skiptune.samplers.registry import REQUIRED
@@ -41,6 +44,8 @@ class SamplingSettings:
         micro_batch: images per network call; part of the identity, because kernels choose algorithms by it.
         device: ``cpu`` or ``cuda``; results agree across kinds of devices within rounding, not in bits.
         noise_device: where initial noise is drawn; ``cuda`` reproduces EDM's published images.
+        precision: of the network's products, a latent model's decoder included (``PRECISIONS``); features are
+            always taken in fp32.
     """
 
     model: ModelRef
@@ -50,12 +55,14 @@ class SamplingSettings:
     micro_batch: int = 125
     device: str = "cpu"
     noise_device: str = "cpu"
+    precision: str = "fp32"
 
     def __post_init__(self) -> None:
         if type(self.micro_batch) is not int or self.micro_batch < 1:
             raise SkiptuneError(f"micro_batch is {self.micro_batch!r}, it must be a whole number from 1")
         if self.noise_device not in ("cpu", "cuda"):
             raise SkiptuneError(f"unknown noise_device {self.noise_device!r}: use cpu or cuda")
+        check_precision(self.precision, self.device)
 
     def resolved(self) -> dict[str, Any]:
         """Plain values that name the run. Raises SkiptuneError for anything unknown or out of range."""
@@ -71,6 +78,8 @@ class SamplingSettings:
             "micro_batch": self.micro_batch,
             "device": self.device,
             "noise_device": self.noise_device,
+            # Runs of full precision keep the names that they had before there was a choice.
+            **({} if self.precision == "fp32" else {"precision": self.precision}),
         }
 
     def compute(self, seeds: range) -> dict[str, Tensor]:
@@ -124,7 +133,22 @@ def compute_chunks(
 
     What they share is computed once; the bits are those of separate runs. In place of a condition with NaN or
     infinity in an image stands the error, so that the others are not lost.
+
+    Raises:
+        SkiptuneError: out of memory; says which micro-batch to use instead.
     """
+    settings = conditions[0]
+    try:
+        return _compute_chunks(conditions, seeds)
+    except (RuntimeError, MemoryError) as error:
+        if is_out_of_memory(error):
+            raise out_of_memory(settings.micro_batch, settings.device) from error
+        raise
+
+
+def _compute_chunks(
+    conditions: Sequence[SamplingSettings], seeds: range
+) -> list[dict[str, Tensor] | SkiptuneError]:
     settings = conditions[0]
     denoiser = cached_model(settings.model, settings.device)
     extractor = cached_extractor(settings.features, settings.device)
@@ -136,7 +160,8 @@ def compute_chunks(
     labels: list[Tensor] = []
     batches = [seeds[i : i + settings.micro_batch] for i in range(0, len(seeds), settings.micro_batch)]
     for batch in batches:
-        found, label = sample_images(denoiser, sampler, interventions, batch, settings.noise_device)
+        with in_precision(settings.precision, settings.device):
+            found, label = sample_images(denoiser, sampler, interventions, batch, settings.noise_device)
         for number, (x, calls) in enumerate(found):
             wrong[number] = wrong[number] or not_finite(x, batch, interventions[number])
             images[number].append(to_uint8(x, settings.model.rounding))
@@ -155,6 +180,37 @@ def compute_chunks(
         }
         chunks.append(chunk | ({"labels": torch.cat(labels)} if labels else {}))
     return chunks
+
+
+def fitting_micro_batch(settings: SamplingSettings) -> int:
+    """The largest of a chunk, half of it, ... images that are sampled and seen within the memory there is.
+
+    They are sampled to the end, once; on a GPU some room is left.
+    """
+    denoiser = cached_model(settings.model, settings.device)
+    extractor = cached_extractor(settings.features, settings.device)
+    sampler = make_sampler(**settings.sampler)
+    place = next(denoiser.parameters()).device
+
+    def attempt(size: int) -> None:
+        if place.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(place)
+        with in_precision(settings.precision, settings.device):
+            (found, *_), _ = sample_images(
+                denoiser, sampler, [settings.intervention], range(size), settings.noise_device
+            )
+        extractor(to_uint8(found[0], settings.model.rounding))
+        check_headroom(place)
+
+    return largest_fitting(attempt, CHUNK)
+
+
+def with_fitting_micro_batch(settings: SamplingSettings, store: RunStore) -> SamplingSettings:
+    """These settings with ``fitting_micro_batch``, tried once per kind of device and kept in the store."""
+    wanted = {**replace(settings, micro_batch=CHUNK).resolved(), "kind": "micro_batch"}
+    run = store.open({**wanted, "device": device_name(usable_device(settings.device))})
+    made_once(run.record_path, lambda: run.write_record({"micro_batch": fitting_micro_batch(settings)}))
+    return replace(settings, micro_batch=(run.record() or {})["micro_batch"])
 
 
 @torch.inference_mode()

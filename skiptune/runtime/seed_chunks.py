@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
@@ -66,6 +67,11 @@ class SeedChunk:
     run: Run
     settings: AnyRun
     number: int
+
+    @property
+    def path(self) -> Path:
+        """The file that it makes."""
+        return self.run.chunk_path(self.number)
 
     def __call__(self) -> None:
         seeds = range(self.number * CHUNK, (self.number + 1) * CHUNK)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from skiptune.errors import SkiptuneError
+from skiptune.runtime.claims import claiming
 from skiptune.runtime.files import canonical_json
 from skiptune.runtime.sampling import SamplingSettings, compute_chunks
 from skiptune.runtime.seed_chunks import CHUNK, SeedChunk
@@ -20,28 +24,56 @@ WORTHWHILE = 0.9
 class SharedChunk:
     """The task of one chunk of several runs that differ in their intervention alone, or of one.
 
-    Raises SkiptuneError as the run's ``compute``, after the chunks of all other runs are written.
+    Computes what no other process is computing and returns the numbers of chunks by run. Raises SkiptuneError
+    as the run's ``compute``, after the chunks of all other runs are written.
     """
 
     chunks: tuple[SeedChunk, ...]
 
-    def __call__(self) -> None:
-        if len(self.chunks) == 1:
-            return self.chunks[0]()
-        number = self.chunks[0].number
-        conditions = [chunk.settings for chunk in self.chunks if isinstance(chunk.settings, SamplingSettings)]
-        found = compute_chunks(conditions, range(number * CHUNK, (number + 1) * CHUNK))
-        for chunk, tensors in zip(self.chunks, found, strict=True):
-            if not isinstance(tensors, SkiptuneError):
-                chunk.run.write_chunk(number, tensors)
-        for error in found:
-            if isinstance(error, SkiptuneError):
-                raise error
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The files that it makes."""
+        return tuple(chunk.path for chunk in self.chunks)
+
+    def __call__(self) -> Counter[str]:
+        with claiming(self.paths) as paths:
+            mine = [chunk for chunk in self.chunks if chunk.path in paths]
+            try:
+                _compute(mine)
+            except Exception as error:
+                _keep_reason(mine, error)
+                raise
+        return Counter(chunk.run.id for chunk in mine)
 
     def missing(self) -> SharedChunk | None:
         """The task without the chunks that are there; None if all are."""
         left = tuple(chunk for chunk in self.chunks if chunk.run.missing([chunk.number]))
         return SharedChunk(left) if left else None
+
+
+def _compute(chunks: Sequence[SeedChunk]) -> None:
+    if len(chunks) < 2:
+        for chunk in chunks:
+            chunk()
+        return
+    number = chunks[0].number
+    conditions = [chunk.settings for chunk in chunks if isinstance(chunk.settings, SamplingSettings)]
+    found = compute_chunks(conditions, range(number * CHUNK, (number + 1) * CHUNK))
+    for chunk, tensors in zip(chunks, found, strict=True):
+        if not isinstance(tensors, SkiptuneError):
+            chunk.run.write_chunk(number, tensors)
+    for error in found:
+        if isinstance(error, SkiptuneError):
+            raise error
+
+
+def _keep_reason(chunks: Sequence[SeedChunk], error: Exception) -> None:
+    """For whoever looks at the store and not at this process. A disk that is full cannot keep it."""
+    reason = str(error) if isinstance(error, SkiptuneError) else f"{type(error).__name__}: {error}"
+    for chunk in chunks:
+        if not chunk.path.exists():
+            with contextlib.suppress(SkiptuneError):
+                chunk.run.write_failure(" ".join(reason.split()))
 
 
 def joined(chunks: Sequence[SeedChunk]) -> list[SharedChunk]:

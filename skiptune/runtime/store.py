@@ -28,7 +28,8 @@ class Run:
     """One run: a folder `<root>/runs/<id>` with settings.json, chunks/00003.safetensors and record.json.
 
     A small value that can be sent to workers. Reading never writes; the folder is made by the first write.
-    Any number of processes may write: a file is replaced whole, and equal settings give equal bits.
+    Any number of processes may write: a file is replaced whole, and equal settings give equal bits. Who makes
+    what is agreed by `claims.py`.
     """
 
     id: str
@@ -37,6 +38,14 @@ class Run:
 
     def chunk_path(self, i: int) -> Path:
         return self.folder / "chunks" / f"{i:05d}.safetensors"
+
+    @property
+    def record_path(self) -> Path:
+        return self.folder / "record.json"
+
+    @property
+    def failure_path(self) -> Path:
+        return self.folder / "failure.json"
 
     def has_chunk(self, i: int) -> bool:
         return self.chunk_path(i).exists()
@@ -60,22 +69,32 @@ class Run:
         """Write chunk `i` whole or not at all. Raises SkiptuneError for NaN or inf, or if it cannot write."""
         self._prepare(self.chunk_path(i).parent)
         chunks.write(self.chunk_path(i), tensors, self._owner(i))
+        self.failure_path.unlink(missing_ok=True)
 
     def write_record(self, record: Mapping[str, Any]) -> None:
         """Store the result: plain, finite JSON values. Raises SkiptuneError for anything else."""
         check_plain(dict(record), "record")
         self._prepare(self.folder)
-        write_atomic(self.folder / "record.json", _pretty(dict(record)))
+        write_atomic(self.record_path, _pretty(dict(record)))
 
     def record(self) -> dict[str, Any] | None:
         """The stored result, or None while there is none. Raises SkiptuneError if the file is damaged."""
-        path = self.folder / "record.json"
+        path = self.record_path
         if not path.exists():
             return None
         record = read_json(path)
         if not isinstance(record, dict):
             raise SkiptuneError(f"{path} is damaged: delete it and run again; the chunks are kept")
         return record
+
+    def write_failure(self, reason: str) -> None:
+        """Keep why the last attempt failed, until a chunk is written. Raises SkiptuneError if it cannot."""
+        self._prepare(self.folder)
+        write_atomic(self.failure_path, _pretty({"reason": reason}))
+
+    def failure(self) -> str | None:
+        """Why the last attempt failed, if it did. Raises SkiptuneError if the file is damaged."""
+        return str(read_json(self.failure_path)["reason"]) if self.failure_path.exists() else None
 
     def _owner(self, i: int) -> str:
         # In the checksum, so that a chunk copied from another run or place is refused.

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -19,6 +20,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from skiptune.errors import SkiptuneError
+from skiptune.runtime.stopping import check_stop, stop_wanted
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
@@ -83,11 +85,12 @@ class Workers:
         """
         if self.count == 1:
             with one_thread():
-                return [_finished(task, task(), on_done) for task in tasks]
+                return [_finished(task, _unless_stopped(task), on_done) for task in tasks]
         try:
             results, failure = self._run_in_pool(tasks, on_done)
         except BrokenProcessPool as error:
             self._kill()
+            time.sleep(1.0)  # a scheduler that ends all processes has told this one too: then that is why
             raise SkiptuneError(
                 "a worker process was killed (out of memory?): finished chunks are kept; "
                 "run the same command again, with fewer workers if it happens again"
@@ -109,7 +112,11 @@ class Workers:
         failure: BaseException | None = None
         while running or (waiting and failure is None):
             # Only as many as can run: a queued future could no longer be dropped after a failure.
-            while waiting and len(running) < self.count and failure is None:
+            if not running:
+                check_stop()
+            # The first round is begun as a whole: its tasks may wait for each other.
+            more = failure is None and not (running and stop_wanted())
+            while waiting and len(running) < self.count and more:
                 i = waiting.popleft()
                 running[self._submit(tasks[i])] = i
             done, _ = wait(running, return_when=FIRST_COMPLETED)
@@ -145,6 +152,11 @@ class Workers:
         self._processes = set()
 
 
+def _unless_stopped(task: Task) -> Any:
+    check_stop()
+    return task()
+
+
 def _finished(task: TaskT, result: Any, on_done: Callable[[TaskT], None] | None) -> Any:
     if on_done is not None:
         on_done(task)
@@ -153,6 +165,8 @@ def _finished(task: TaskT, result: Any, on_done: Callable[[TaskT], None] | None)
 
 def _start_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "SIGUSR2"):
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     torch.set_num_threads(1)
     threading.Thread(target=end_with_parent, daemon=True).start()
 
@@ -183,11 +197,11 @@ def _one_thread_environment() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _interrupts_blocked() -> Iterator[None]:
-    # Inherited by workers: Ctrl-C reaches only this process, and theirs print no traceback while they import.
+    # Inherited by workers: what a terminal or a scheduler tells all processes reaches only this one.
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGUSR2})
     try:
         yield
     finally:

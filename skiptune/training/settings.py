@@ -5,12 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-
 from skiptune.errors import SkiptuneError
+from skiptune.runtime.precision import HALF_PRECISIONS
 from skiptune.training.objectives import check_objective
-
-HALF_PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)

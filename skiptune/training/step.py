@@ -6,11 +6,12 @@ import torch
 from torch import Generator, Tensor
 
 from skiptune.errors import SkiptuneError
+from skiptune.runtime.precision import HALF_PRECISIONS
 from skiptune.training.loss_scale import LossScale
 from skiptune.training.objectives import make_network, make_objective
 from skiptune.training.objectives.objective import Data
 from skiptune.training.parallel import average_over_workers
-from skiptune.training.settings import HALF_PRECISIONS, DenoiserTraining
+from skiptune.training.settings import DenoiserTraining
 
 
 class TrainingStep:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from experiments.cost import dry_run
-from experiments.needs import Need, Needs, RowNeeds, needs_of, render
+from experiments.needs import SUSTAINED_TFLOPS, Need, Needs, RowNeeds, needs_of, render
 from experiments.scale import Scale
 from experiments.tables.config import parse_table
 from skiptune.checkpoints.fetching.official import OfficialFile
@@ -22,7 +22,7 @@ def official(name: str, **values: Any) -> OfficialFile:
 
 
 def row(images: int, gpu_hours: float) -> RowNeeds:
-    return RowNeeds("row", "model", images, 9, gpu_hours)
+    return RowNeeds("row", "model", images, 9, gpu_hours * 3600 * SUSTAINED_TFLOPS * 1e3)
 
 
 @pytest.mark.parametrize("name", ["desk", "paper"])

@@ -18,6 +18,7 @@ from experiments.tables.results import TableResult
 from experiments.tracked import Tracked, grid, row_runs, table_run
 from scripts.common import track
 from scripts.tables import table_configs
+from skiptune.runtime.claims import claiming
 from skiptune.runtime.store import Run, RunStore
 from skiptune.runtime.tracking import installed
 
@@ -80,6 +81,9 @@ def test_offline_runs_hold_metrics_table_and_images(
     config = {**composed("tracker=wandb"), "outputs": str(store.root)}
     whole = table_run(*table, {"rho": RESULTS / "table_02_rho.png"})
     runs = [whole, row_runs(*table, store)[0]]
+    with claiming([store.root / "wandb/handed-over/offline" / run.info.id for run in runs]):
+        track(config, runs)  # another process is about to
+    assert not list(store.root.glob("wandb/offline-run-*"))
     track(config, runs)
     track(config, runs)  # the same result again: nothing new
     folders = {run.info.name: folder_of(run, store.root) for run in runs}

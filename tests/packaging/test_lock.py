@@ -26,7 +26,7 @@ def requirements(project: dict[str, Any], extra: str | None = None) -> list[Requ
     return [Requirement(text) for text in texts]
 
 
-LOCKED_EXTRAS = ("test", "text-to-image", "image-metrics")
+LOCKED_EXTRAS = ("test", "text-to-image", "image-metrics", "slurm")
 
 
 def test_pins_satisfy_the_project(

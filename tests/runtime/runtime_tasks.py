@@ -14,7 +14,10 @@ import torch
 from torch import Tensor
 
 from skiptune.errors import SkiptuneError
-from skiptune.runtime.distributed import barrier, share, world
+from skiptune.runtime.distributed import barrier, join, leave, share, tell_others, world
+from skiptune.runtime.filling import fill
+from skiptune.runtime.seed_chunks import CHUNK, SeedChunk, open_run
+from skiptune.runtime.shared_chunks import SharedChunk
 from skiptune.runtime.store import Run, RunStore
 from skiptune.runtime.workers import Workers, one_thread
 
@@ -81,6 +84,58 @@ class ReportAndSleep:
     def __call__(self) -> None:
         self.path.write_text(str(os.getpid()))
         time.sleep(120)
+
+
+@dataclass(frozen=True)
+class Logged:
+    """Settings of a run whose every computed chunk leaves a line ``process first-seed`` in a log."""
+
+    log: Path
+    seconds: float = 0.02
+
+    def resolved(self) -> dict[str, Any]:
+        return {"kind": "logged"}
+
+    def compute(self, seeds: range) -> dict[str, Tensor]:
+        with open(self.log, "a") as log:
+            log.write(f"{os.getpid()} {seeds.start // CHUNK}\n")
+        time.sleep(self.seconds)
+        return {"seeds": torch.arange(seeds.start, seeds.stop)}
+
+
+def logged_tasks(store: RunStore, settings: Logged, n_chunks: int) -> list[SharedChunk]:
+    run = open_run(settings, store)
+    return [SharedChunk((SeedChunk(run, settings, i),)) for i in range(n_chunks)]
+
+
+def fill_logged(root: Path, settings: Logged, n_chunks: int, ready: Any = None) -> None:
+    store = RunStore(root)
+    if ready is not None:
+        ready.wait()
+    fill(logged_tasks(store, settings, n_chunks), store, Workers(1), "logged", n_chunks * CHUNK)
+
+
+def member(rank: int, size: int, port: int, root: Path, n_chunks: int, end: str) -> None:
+    """One of several processes that fill a run; rank 1 comes to another end. Leaves its error in a file."""
+    os.environ.update(
+        {"RANK": str(rank), "WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    )
+    os.dup2(os.open(root / f"stderr{rank}", os.O_WRONLY | os.O_CREAT), 2)
+    join()
+    try:
+        if rank == 1 and end != "well":
+            while not list(root.glob("runs/*/chunks/*.safetensors")):
+                time.sleep(0.02)
+            if end == "killed":
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise SkiptuneError("no room on node7")
+        fill_logged(root, Logged(root / "log", 0.05), n_chunks)
+        time.sleep(rank)
+        leave()
+    except SkiptuneError as error:
+        tell_others(error)
+        (root / f"error{rank}").write_text(f"{time.time()} {error}")
+        raise SystemExit(2) from None
 
 
 def big_chunk(i: int) -> dict[str, Tensor]:

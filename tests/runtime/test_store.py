@@ -1,13 +1,10 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import shutil
-import sys
 import time
 from dataclasses import replace
-from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
@@ -21,17 +18,6 @@ from skiptune.runtime.store import Run, RunStore, run_id
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
     return RunStore(tmp_path).open(SETTINGS)
-
-
-@pytest.fixture(scope="module")
-def processes():
-    """Quick processes: forks of a server that has imported torch."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["runtime_tasks"])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # else Python 3.11 cannot preload it
-        forkserver.ensure_running()
-    return context
 
 
 def error_of(action) -> str:

@@ -12,10 +12,11 @@ from torch import Tensor
 from skiptune.evaluation.extractors import ExtractorRef, FeatureExtractor
 from skiptune.evaluation.features import FeatureSet
 from skiptune.evaluation.sources.images import ImageSource, with_channels
-from skiptune.runtime.distributed import barrier, share, world
-from skiptune.runtime.progress import Progress
+from skiptune.runtime.distributed import barrier
+from skiptune.runtime.filling import fill
 from skiptune.runtime.provenance import device as usable_device
 from skiptune.runtime.seed_chunks import CHUNK, NUMERICS, SeedChunk, SeedRun, open_run
+from skiptune.runtime.shared_chunks import SharedChunk
 from skiptune.runtime.store import RunStore
 from skiptune.runtime.workers import Workers
 
@@ -63,21 +64,12 @@ def _extractor(ref: ExtractorRef, device: str) -> FeatureExtractor:
 def complete(run: SeedRun, count: int, store: RunStore, workers: Workers, label: str) -> dict[str, Tensor]:
     """The tensors of a run's first `count` images; chunks that are not in the store are computed first.
 
-    A killed call goes on with the missing chunks. Under torchrun every process computes its share and all
+    A killed call goes on with the missing chunks. Under torchrun every process computes a share and all
     return the same. Raises SkiptuneError as the run does, or if the store cannot be written.
     """
     stored = open_run(run, store)
     numbers = range(-(-count // CHUNK))
-    mine = share(list(numbers), world())
-    missing = stored.missing(mine)
-    if missing:
-        store.check_writable()
-        done = count * (len(mine) - len(missing)) // max(1, len(numbers))
-        total = count * len(mine) // max(1, len(numbers))
-        with Progress(total, label=label, initial=done, silent=not world().is_main) as progress:
-            sizes = {i: min(CHUNK, count - i * CHUNK) for i in numbers}
-            tasks = [SeedChunk(stored, run, i) for i in missing]
-            workers.run(tasks, lambda task: progress.advance(sizes[task.number]))
+    fill([SharedChunk((SeedChunk(stored, run, i),)) for i in numbers], store, workers, label, count)
     barrier()
     chunks = [stored.read_chunk(i) for i in numbers]
     return {name: torch.cat([chunk[name] for chunk in chunks])[:count] for name in chunks[0]}

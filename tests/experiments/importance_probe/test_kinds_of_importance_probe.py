@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from experiments.bench import Bench
+from experiments.bench import Bench, NotComputed
 from experiments.importance_probe.prompt_means import PromptMeans, joined
 from experiments.importance_probe.prompts import prompt_list
 from experiments.registry import measurement
@@ -18,6 +20,7 @@ from skiptune.errors import SkiptuneError
 from skiptune.importance import Importance, Teacher, ablation_errors, importance_weights
 from skiptune.interventions.blocks import BlockReweighting
 from skiptune.runtime.sampling import cached_model
+from skiptune.runtime.seed_chunks import BuiltRun, open_run
 from skiptune.runtime.store import RunStore
 from skiptune.runtime.workers import Workers
 from skiptune.samplers import initial_noise, make_sampler
@@ -156,3 +159,21 @@ def test_pruning_a_dead_block_changes_nothing(values: Callable[..., Any]) -> Non
         values({**measure, "strategy": ranked, "distance": {"desk": "lpips"}}, None, "distance")
     with pytest.raises(SkiptuneError, match="there is no ranked strategy 4: there are 4"):
         values({**measure, "strategy": {**ranked, "choice": 4}}, None, "distance")
+
+
+def test_a_missing_result_tells_why_its_input_failed(small: Scale, row: Row, tmp_path: Path) -> None:
+    store, own = RunStore(tmp_path), row({"kind": "noise_error", "ranking": "ablation"}, RANGE)
+    made = measurement(small, own, RANGE, small.report, ("mse",))
+    looking = Bench(store, Workers(1), computes=False)
+    with pytest.raises(NotComputed, match="not computed yet"):
+        looking.measure([made])
+    assert isinstance(made.settings, BuiltRun)
+    open_run(made.settings.inputs["source"], store).write_failure("no room on node7")
+    with pytest.raises(NotComputed, match="no room on node7"):
+        looking.measure([made])
+
+
+def test_a_precision_that_would_have_no_effect_is_refused(small: Scale, row: Row) -> None:
+    own = row({"kind": "importance", "ranking": "ablation", "step": 1})
+    with pytest.raises(SkiptuneError, match="kind importance has no precision bf16"):
+        measurement(replace(small, precision="bf16"), own, own.intervention, small.report, ("position_0",))

@@ -1,0 +1,122 @@
+"""One job: a command line that may be stopped at any time and started again."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from skiptune.runtime.jobs.launch import filled_in
+from skiptune.runtime.stopping import STOPPED
+
+ERROR = "error: "
+AFTER_TERM = 120.0  # seconds within which SLURM ends a job that it told to stop (KillWait)
+_LIBC = ctypes.CDLL(None)  # loaded here, because it cannot be after a fork
+PATIENCE = 60.0  # seconds for the chunk at hand, then for dropping it
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended: exit code, what it printed, and one line on what went wrong if it did."""
+
+    name: str
+    code: int
+    out: str = ""
+    error: str = ""
+
+
+class Command:
+    """``argv``, run in ``folder``; called, it returns its ``Outcome``. What it says on stderr is passed on.
+
+    ``checkpoint`` is called by submitit, in a signal handler, before the job is put back into the queue.
+    """
+
+    def __init__(self, name: str, argv: list[str], folder: str, patience: float = PATIENCE) -> None:
+        self.name, self.argv, self.folder, self.patience = name, argv, folder, patience
+        self._child: subprocess.Popen[str] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_child": None}
+
+    def __call__(self) -> Outcome:
+        errors: list[str] = []
+        self._child = child = subprocess.Popen(
+            filled_in(self.argv),
+            cwd=self.folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            process_group=0,
+            preexec_fn=_prepare_child,
+        )
+        assert child.stdout is not None and child.stderr is not None
+        reader = threading.Thread(target=_pass_on, args=(child.stderr, errors), daemon=True)
+        reader.start()
+        try:
+            out = child.stdout.read()
+            code = child.wait()
+        except BaseException:
+            self._signal(signal.SIGTERM)
+            raise
+        reader.join()
+        if code == STOPPED and "SLURM_JOB_ID" in os.environ:
+            # SLURM cancels this job or puts it back into its queue: it has no outcome yet, and ends soon.
+            time.sleep(AFTER_TERM)
+        return Outcome(self.name, code, out, "" if code == 0 else _reason(code, errors))
+
+    def checkpoint(self) -> Any:
+        """Waits for the chunk at hand, drops it if that takes too long; this command goes on later."""
+        from submitit.helpers import DelayedSubmission
+
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # once is enough
+        end = time.monotonic() + 2 * self.patience
+        while self._child is not None and self._child.poll() is None and time.monotonic() < end:
+            # Again and again: while it imports, it does not listen yet.
+            late = end - time.monotonic() < self.patience
+            self._signal(signal.SIGTERM if late else signal.SIGUSR2)
+            time.sleep(0.5)
+        self._signal(signal.SIGKILL)
+        return DelayedSubmission(self)
+
+    def stop(self) -> None:
+        """Drop the chunk at hand and stop."""
+        self._signal(signal.SIGTERM)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._child is not None and self._child.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._child.pid, number)
+
+
+def _prepare_child() -> None:
+    # Launchers in between, such as torchrun, know nothing of it; our programs set a handler of their own.
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+    if sys.platform == "linux":
+        _LIBC.prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG: end with the parent
+
+
+def _pass_on(stream: Any, errors: list[str]) -> None:
+    for line in stream:
+        sys.stderr.write(line)
+        sys.stderr.flush()
+        if line.startswith(ERROR):
+            errors.append(line.removeprefix(ERROR).strip())
+
+
+def _reason(code: int, errors: list[str]) -> str:
+    if errors:
+        return errors[0]
+    if code == STOPPED:
+        return "it was told to stop; the same command goes on"
+    if code < 0:
+        return f"it was killed by {signal.Signals(-code).name}"
+    return f"it ended with code {code}; its messages say why"

@@ -1,0 +1,131 @@
+"""Processes that stop together: whoever fails says so, and who vanishes is missed within a second.
+
+Every other process keeps a connection to rank 0. The system closes it when a process ends, however that
+happens, so a death is seen at once and a busy process is never taken for a dead one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from types import FrameType
+from typing import NoReturn, TextIO
+
+from torch.distributed.distributed_c10d import Store
+
+from skiptune.errors import SkiptuneError
+
+_BYE, _FAILED = "bye", "failed "
+_ARRIVAL = 600.0  # seconds between the arrivals of two processes
+_LAST_WORDS = 15.0  # seconds for a process to stop by itself after another failed
+
+
+class Watch:
+    """Made in the main thread of every process, ``store`` common to all; ends with ``leave`` or the process.
+
+    When another process fails, SkiptuneError is raised in the main thread, whatever it is doing.
+    """
+
+    def __init__(self, store: Store, rank: int, size: int, address: str) -> None:
+        self.rank, self.size = rank, size
+        self.failure = ""
+        self._over = False
+        self._lock = threading.Lock()
+        signal.signal(signal.SIGUSR1, self._raise)
+        peers = _accepted(store, size - 1) if rank == 0 else {0: _connected(store, rank, address)}
+        self._peers = {other: peer for other, (peer, _) in peers.items()}
+        for other, (peer, lines) in peers.items():
+            peer.setsockopt(
+                socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1
+            )  # a machine that is gone closes nothing
+            for option, seconds in (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3)):
+                if hasattr(socket, option):
+                    peer.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), seconds)
+            threading.Thread(target=self._listen, args=(other, lines), daemon=True).start()
+
+    def fail(self, error: object) -> None:
+        """Tell all others that this process stops, and why."""
+        self._end(f"rank {self.rank} of {self.size} failed: {error}", heard=False)
+
+    def leave(self) -> None:
+        """Tell the others that this process ends because its work is done."""
+        self._over = True
+        for peer in self._peers.values():
+            _say(peer, _BYE)
+
+    def check(self, seconds: float = 0.0) -> None:
+        """Raises SkiptuneError if another process has failed, or does within these seconds."""
+        end = time.monotonic() + seconds
+        while not self.failure and time.monotonic() < end:
+            time.sleep(0.05)
+        if self.failure:
+            self._raise()
+
+    def _listen(self, other: int, lines: TextIO) -> None:
+        line = ""
+        with contextlib.suppress(OSError):
+            line = lines.readline().rstrip("\n")
+        if line.startswith(_FAILED):
+            self._end(line.removeprefix(_FAILED), heard=True)
+        elif line != _BYE:
+            self._end(
+                f"rank {other} of {self.size} ended without a word (killed, out of memory?)", heard=True
+            )
+
+    def _end(self, failure: str, heard: bool) -> None:
+        with self._lock:
+            if self._over:
+                return
+            self._over = True
+            if self.rank == 0 or not heard:
+                for peer in self._peers.values():
+                    _say(peer, _FAILED + " ".join(failure.split()))
+            if not heard:
+                return
+            self.failure = failure
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+        time.sleep(_LAST_WORDS)  # the main thread may be deep inside a call that no signal ends
+        print(f"error: {self._message()}", file=sys.stderr, flush=True)
+        os._exit(2)
+
+    def _message(self) -> str:
+        return f"{self.failure}; finished chunks are kept, the same command goes on"
+
+    def _raise(self, number: int = 0, frame: FrameType | None = None) -> NoReturn:
+        raise SkiptuneError(self._message())
+
+
+def _accepted(store: Store, count: int) -> dict[int, tuple[socket.socket, TextIO]]:
+    """The connections of all other processes to rank 0, by rank. Raises SkiptuneError if one is absent."""
+    peers: dict[int, tuple[socket.socket, TextIO]] = {}
+    with socket.create_server(("", 0), backlog=count) as server:
+        store.set("port", str(server.getsockname()[1]))
+        server.settimeout(_ARRIVAL)
+        while len(peers) < count:
+            try:
+                peer, _ = server.accept()
+            except TimeoutError:
+                raise SkiptuneError(f"{count - len(peers)} of {count} other processes did not come") from None
+            peer.settimeout(None)
+            lines = peer.makefile("r", errors="replace")
+            with contextlib.suppress(ValueError):  # somebody else
+                peers[int(lines.readline())] = peer, lines
+    return peers
+
+
+def _connected(store: Store, rank: int, address: str) -> tuple[socket.socket, TextIO]:
+    """The connection to rank 0."""
+    peer = socket.create_connection((address, int(store.get("port"))), timeout=60)
+    peer.settimeout(None)
+    _say(peer, str(rank))
+    return peer, peer.makefile("r", errors="replace")
+
+
+def _say(peer: socket.socket, line: str) -> None:
+    with contextlib.suppress(OSError):
+        peer.sendall(f"{line}\n".encode())

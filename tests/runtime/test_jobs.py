@@ -1,0 +1,96 @@
+"""Jobs as processes: what their end is called, how they are stopped, how many run at once."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import time
+
+import pytest
+
+from skiptune.errors import SkiptuneError
+from skiptune.runtime.jobs.command import Command
+from skiptune.runtime.jobs.launch import ENDPOINT, job_argv
+from skiptune.runtime.jobs.local import run_local
+from skiptune.runtime.jobs.slurm import SlurmSettings
+
+
+def python(name: str, code: str, folder) -> Command:
+    return Command(name, [sys.executable, "-c", code], str(folder))
+
+
+def test_every_end_has_its_line(tmp_path, capfd):
+    commands = [
+        python("good", "print('{}')", tmp_path),
+        python("refused", "import sys; print('error: no such file', file=sys.stderr); sys.exit(2)", tmp_path),
+        python("killed", "import os; os.kill(os.getpid(), 9)", tmp_path),
+        python("broken", "1 / 0", tmp_path),
+    ]
+    seen = []
+    outcomes = run_local(commands, 2, seen.append)
+    assert [(one.name, one.code) for one in outcomes] == [
+        ("good", 0),
+        ("refused", 2),
+        ("killed", -9),
+        ("broken", 1),
+    ]
+    assert sorted(seen, key=outcomes.index) == outcomes and outcomes[0].out == "{}\n"
+    assert [one.error for one in outcomes[:3]] == ["", "no such file", "it was killed by SIGKILL"]
+    assert "ZeroDivisionError" in capfd.readouterr().err  # what a job says is passed on
+
+
+def test_no_more_run_at_once_than_asked_for(tmp_path):
+    code = "import pathlib, time; pathlib.Path('{0}').touch(); time.sleep(0.3); pathlib.Path('{0}').unlink()"
+    most = 0
+    done = threading.Event()
+
+    def watch():
+        nonlocal most
+        while not done.is_set():
+            most = max(most, len(list(tmp_path.glob("job*"))))
+            time.sleep(0.01)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    run_local([python(f"{i}", code.format(f"job{i}"), tmp_path) for i in range(4)], 2, lambda _: None)
+    done.set()
+    watcher.join()
+    assert 1 <= most <= 2
+    with pytest.raises(SkiptuneError, match="use 1 or more"):
+        run_local([], 0, lambda _: None)
+
+
+def test_before_a_requeue_the_chunk_at_hand_is_finished_and_a_deaf_child_is_ended(tmp_path):
+    pytest.importorskip("submitit")
+    polite = (
+        "import signal, sys, time; signal.signal(signal.SIGUSR2, lambda *_: sys.exit(143)); time.sleep(60)"
+    )
+    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"
+    before = signal.getsignal(signal.SIGUSR2)
+    for name, code, patience, ended in (("polite", polite, 30.0, 143), ("deaf", deaf, 0.5, -9)):
+        command = Command(name, [sys.executable, "-c", code], str(tmp_path), patience)
+        outcomes = []
+        thread = threading.Thread(target=lambda command=command, to=outcomes: to.append(command()))
+        thread.start()
+        while command._child is None:
+            time.sleep(0.01)
+        again = command.checkpoint().function
+        thread.join(30)
+        assert outcomes[0].code == ended and again.argv == command.argv
+    signal.signal(signal.SIGUSR2, before)
+
+
+def test_a_job_of_several_gpus_is_one_of_torchrun():
+    assert job_argv(["x.py", "a=1"], gpus=1) == [sys.executable, "x.py", "a=1"]
+    one_node = job_argv(["x.py"], gpus=8)
+    assert one_node[1:] == ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=8", "x.py"]
+    assert {"--nnodes=2", ENDPOINT} <= set(job_argv(["x.py"], nodes=2, gpus=8))
+
+
+def test_settings_of_slurm_make_sense():
+    assert SlurmSettings(gpus=8, partition="gpu").parameters()["gpus_per_node"] == 8
+    assert "gpus_per_node" not in SlurmSettings().parameters()
+    for wrong in ({"minutes": 0}, {"nodes": "2"}, {"minutes": 1, "warning": 60}):
+        with pytest.raises(SkiptuneError, match="launcher"):
+            SlurmSettings(**wrong)

@@ -1,0 +1,53 @@
+"""Several processes of one job, gloo between them: one that fails or dies stops the others within seconds."""
+
+from __future__ import annotations
+
+import socket
+import time
+
+import pytest
+from runtime_tasks import Logged, member
+
+from skiptune.runtime.store import RunStore
+
+
+def start(processes, root, n_chunks, end):
+    """Three ranks as a scheduler would start them: nothing but the environment joins them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    ranks = [processes.Process(target=member, args=(rank, 3, port, root, n_chunks, end)) for rank in range(3)]
+    for rank in ranks:
+        rank.start()
+    return ranks
+
+
+@pytest.mark.parametrize(
+    ("end", "error"),
+    [("failed", "rank 1 of 3 failed: no room on node7"), ("killed", "rank 1 of 3 ended without a word")],
+)
+def test_the_others_stop_with_the_error_of_a_rank_and_keep_what_is_finished(tmp_path, processes, end, error):
+    ranks = start(processes, tmp_path, 400, end)
+    ranks[1].join(60)
+    died = time.time()
+    for rank in ranks:
+        rank.join(60)
+    assert [rank.exitcode for rank in ranks] == [2, -9 if end == "killed" else 2, 2]
+    for rank in (0, 2):
+        at, _, message = (tmp_path / f"error{rank}").read_text().partition(" ")
+        assert message.startswith(error) and "finished chunks are kept" in message
+        assert float(at) - died < 5
+    run = RunStore(tmp_path).open(Logged(tmp_path / "log").resolved())
+    there = [i for i in range(400) if run.has_chunk(i)]
+    assert there and all(int(run.read_chunk(i)["seeds"][0]) == 250 * i for i in there)
+
+
+def test_ranks_that_end_well_disturb_nobody_and_one_line_counts_the_whole_job(tmp_path, processes):
+    ranks = start(processes, tmp_path, 12, "well")
+    for rank in ranks:
+        rank.join(60)
+    assert [rank.exitcode for rank in ranks] == [0, 0, 0]
+    pids = [line.split()[0] for line in (tmp_path / "log").read_text().splitlines()]
+    assert len(pids) == 12 and len(set(pids)) == 3
+    first, *others = ((tmp_path / f"stderr{rank}").read_text() for rank in range(3))
+    assert "logged: 3000/3000 img" in first and first.count("\n") == 1 and others == ["", ""]

@@ -111,7 +111,7 @@ def work_of(config: TableConfig, scale: Scale, store: RunStore) -> tuple[list[Wo
             problem = problem or str(error)
             searches = len({*grid_beside_one(config, row), 1.0}) if row.tuned else 0
             found += [unnamed(row, scale, len(scale.select.seeds)) for _ in range(searches)]
-            found.append(unnamed(row, scale, len(scale.report.seeds)))
+            found.append(unnamed(row, scale, report_images(row, scale)))
     return found, problem
 
 
@@ -121,7 +121,7 @@ def row_work(row: RowConfig, config: TableConfig, scale: Scale, store: RunStore)
     searched = [seen(one, row, scale, store) for one in tried.values()]
     chosen = selection(config, tried, store)
     if row.tuned and chosen is None:
-        return [*searched, unnamed(row, scale, len(scale.report.seeds))]
+        return [*searched, unnamed(row, scale, report_images(row, scale))]
     return [*searched, *(seen(one, row, scale, store) for one in reported(row, config, scale, chosen))]
 
 
@@ -168,8 +168,14 @@ def claimed(run: Run) -> frozenset[int]:
 def unnamed(row: RowConfig, scale: Scale, images: int) -> Work:
     """The work of a row whose run cannot be named yet."""
     evaluations = CHUNK * kind_of(row).evaluations(scale, row)
-    numbers = frozenset(range(images // CHUNK))
+    numbers = frozenset(range(-(-images // CHUNK)))  # the last chunk may be used in part
     return Work(None, scale.role(row.role).model["name"], numbers, frozenset(), False, evaluations)
+
+
+def report_images(row: RowConfig, scale: Scale) -> int:
+    """How many images a row reports on."""
+    images = kind_of(row).images
+    return len(scale.report.seeds) if images is None else images(scale, row)
 
 
 def chunk_times(folder: Path) -> dict[int, float]:

@@ -19,8 +19,9 @@ from experiments.scale import Scale
 from experiments.tables.config import RowConfig, TableConfig
 from experiments.wanted import best_value, grid_beside_one, grid_measurements, reported, seeded
 from skiptune.errors import SkiptuneError
+from skiptune.runtime.claims import claims_in
 from skiptune.runtime.seed_chunks import CHUNK, chunk_numbers, open_run
-from skiptune.runtime.store import RunStore
+from skiptune.runtime.store import Run, RunStore
 
 RECENT = 3600.0  # seconds: chunks written since then, if any, tell the rate of who is computing now
 
@@ -34,6 +35,8 @@ class Work:
         written: seconds since 1970 when each chunk was written; empty once a record makes them needless.
         evaluations: network evaluations per chunk.
         rate: network evaluations per second when its record was made; None without a record that says.
+        running: chunks that a living process has claimed.
+        failure: why the run's last attempt failed, if it did.
     """
 
     run: str | None
@@ -44,17 +47,22 @@ class Work:
     evaluations: float
     written: Mapping[int, float] = field(default_factory=dict)
     rate: float | None = None
+    running: frozenset[int] = frozenset()
+    failure: str | None = None
 
     @property
-    def missing(self) -> frozenset[int]:
+    def left(self) -> frozenset[int]:
         return self.needed - self.done
 
 
 @dataclass(frozen=True)
 class TableStatus:
-    """One table: chunks and measurements done and needed, what keeps it from being made, the time left.
+    """One table: chunks and measurements, what keeps it from being made, the time left.
 
     Attributes:
+        chunks: needed, of which ``done`` are there, ``running`` are claimed by living processes, ``failed``
+            are of runs whose last attempt failed; the others are ``missing``.
+        failures: why they failed.
         table: ``<paper>/<name>``, as ``table=`` takes it.
         measured: measurements whose record is there, of ``measurements``.
         problem: why runs cannot be named here, such as a missing file; empty if there is no such reason.
@@ -65,6 +73,9 @@ class TableStatus:
     title: str
     chunks: int
     done: int
+    running: int
+    failed: int
+    failures: tuple[str, ...]
     measurements: int
     measured: int
     problem: str
@@ -72,15 +83,16 @@ class TableStatus:
 
     @property
     def missing(self) -> int:
-        return self.chunks - self.done
+        return self.chunks - self.done - self.running - self.failed
 
     @property
     def state(self) -> str:
-        """One word: done, blocked, partly or missing."""
+        """One word: done, running, failed, blocked, partly or missing."""
         if self.measured == self.measurements:
             return "done"
-        if self.problem:
-            return "blocked"
+        for state, holds in (("running", self.running), ("failed", self.failed), ("blocked", self.problem)):
+            if holds:
+                return state
         return "partly" if self.done or self.measured else "missing"
 
 
@@ -99,7 +111,7 @@ def work_of(config: TableConfig, scale: Scale, store: RunStore) -> tuple[list[Wo
             problem = problem or str(error)
             searches = len({*grid_beside_one(config, row), 1.0}) if row.tuned else 0
             found += [unnamed(row, scale, len(scale.select.seeds)) for _ in range(searches)]
-            found.append(unnamed(row, scale, len(scale.report.seeds)))
+            found.append(unnamed(row, scale, report_images(row, scale)))
     return found, problem
 
 
@@ -109,7 +121,7 @@ def row_work(row: RowConfig, config: TableConfig, scale: Scale, store: RunStore)
     searched = [seen(one, row, scale, store) for one in tried.values()]
     chosen = selection(config, tried, store)
     if row.tuned and chosen is None:
-        return [*searched, unnamed(row, scale, len(scale.report.seeds))]
+        return [*searched, unnamed(row, scale, report_images(row, scale))]
     return [*searched, *(seen(one, row, scale, store) for one in reported(row, config, scale, chosen))]
 
 
@@ -139,14 +151,31 @@ def seen(measurement: Measurement, row: RowConfig, scale: Scale, store: RunStore
         return Work(run.id, model, numbers, numbers, True, CHUNK * nfe, rate=rate)
     written = {number: when for number, when in chunk_times(run.folder).items() if number in numbers}
     evaluations = CHUNK * kind_of(row).evaluations(scale, row)
-    return Work(run.id, model, numbers, frozenset(written), False, evaluations, written)
+    running = claimed(run) & numbers - frozenset(written)
+    done = frozenset(written)
+    return Work(
+        run.id, model, numbers, done, False, evaluations, written, running=running, failure=run.failure()
+    )
+
+
+def claimed(run: Run) -> frozenset[int]:
+    """The chunks that living processes have claimed, by this machine's clock."""
+    latest = {claim.target: claim for claim in claims_in(run.folder / "chunks")}
+    alive = [target for target, claim in latest.items() if not claim.is_dead(time.time())]
+    return frozenset(int(target.split(".")[0]) for target in alive if target.endswith(".safetensors"))
 
 
 def unnamed(row: RowConfig, scale: Scale, images: int) -> Work:
     """The work of a row whose run cannot be named yet."""
     evaluations = CHUNK * kind_of(row).evaluations(scale, row)
-    numbers = frozenset(range(images // CHUNK))
+    numbers = frozenset(range(-(-images // CHUNK)))  # the last chunk may be used in part
     return Work(None, scale.role(row.role).model["name"], numbers, frozenset(), False, evaluations)
+
+
+def report_images(row: RowConfig, scale: Scale) -> int:
+    """How many images a row reports on."""
+    images = kind_of(row).images
+    return len(scale.report.seeds) if images is None else images(scale, row)
 
 
 def chunk_times(folder: Path) -> dict[int, float]:
@@ -183,9 +212,7 @@ def rates(works: Iterable[Work], now: float) -> dict[str, float]:
 def seconds_left(works: Sequence[Work], known: Mapping[str, float]) -> float | None:
     """At these rates; a model without one is taken to be as fast as the others. None if none is known."""
     missing = {
-        (work.run or f"row {index}", number): work
-        for index, work in enumerate(works)
-        for number in work.missing
+        (work.run or f"row {index}", number): work for index, work in enumerate(works) for number in work.left
     }
     if not missing:
         return 0.0
@@ -215,11 +242,17 @@ def table_status(
     """Counts of one table; a chunk that several of its rows share counts once."""
     needed = {(work.run or f"row {i}", number) for i, work in enumerate(works) for number in work.needed}
     done = {(work.run, number) for work in works for number in work.done}
+    running = {(work.run, number) for work in works for number in work.running}
+    broken = [work for work in works if work.failure is not None]
+    failed = {(work.run, number) for work in broken for number in work.left - work.running}
     return TableStatus(
         table=name,
         title=title,
         chunks=len(needed),
         done=len(done),
+        running=len(running),
+        failed=len(failed),
+        failures=tuple(dict.fromkeys(work.failure for work in broken if work.failure and work.left)),
         measurements=len(works),
         measured=sum(work.recorded for work in works),
         problem=problem,

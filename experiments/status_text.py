@@ -7,7 +7,7 @@ from typing import Any
 
 from experiments.status import TableStatus
 
-HEAD = ("table", "state", "chunks", "of", "missing", "measured", "of", "time left")
+HEAD = ("table", "state", "chunks", "of", "running", "failed", "missing", "measured", "of", "time left")
 
 
 def render(statuses: Sequence[TableStatus]) -> str:
@@ -16,7 +16,8 @@ def render(statuses: Sequence[TableStatus]) -> str:
         (
             status.table,
             status.state,
-            *map(str, (status.done, status.chunks, status.missing, status.measured, status.measurements)),
+            *map(str, (status.done, status.chunks, status.running, status.failed, status.missing)),
+            *map(str, (status.measured, status.measurements)),
             clock(status.seconds),
         )
         for status in statuses
@@ -25,12 +26,20 @@ def render(statuses: Sequence[TableStatus]) -> str:
     lines.insert(1, "-" * max(map(len, lines)))
     finished = sum(status.state == "done" for status in statuses)
     lines += ["", f"{finished} of {len(statuses)} tables done"]
-    problems: dict[str, list[str]] = {}
+    lines += [f"{what}: {', '.join(tables)}" for what, tables in reasons(statuses).items()]
+    return "\n".join(lines)
+
+
+def reasons(statuses: Sequence[TableStatus]) -> dict[str, list[str]]:
+    """What keeps tables from being made -> which tables; each reason once, failures first."""
+    found: dict[str, list[str]] = {}
+    for status in statuses:
+        for failure in status.failures:
+            found.setdefault(f"failed: {failure}", []).append(status.table)
     for status in statuses:
         if status.problem:
-            problems.setdefault(status.problem, []).append(status.table)
-    lines += [f"blocked: {', '.join(tables)}: {problem}" for problem, tables in problems.items()]
-    return "\n".join(lines)
+            found.setdefault(f"blocked: {status.problem}", []).append(status.table)
+    return found
 
 
 def plain_values(statuses: Sequence[TableStatus]) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from experiments.report.entries import Entry
 from experiments.report.origin import origins
 from experiments.report.overview import MARKS, WORDS, Chapter, chapters, effect_text, interval_text
 from experiments.status import TableStatus
-from experiments.status_text import clock
+from experiments.status_text import clock, reasons
 from experiments.tables.config import PAPERS
 from experiments.tables.render import headings, notes, setting, title
 from skiptune.runtime.files import write_atomic
@@ -105,13 +105,9 @@ def stores(statuses: Mapping[str, Sequence[TableStatus]]) -> dict[str, dict[str,
 
 
 def store_values(statuses: Sequence[TableStatus]) -> dict[str, Any]:
-    """One scale; each reason for a blocked table once."""
-    problems: dict[str, list[str]] = {}
-    for status in statuses:
-        if status.problem:
-            problems.setdefault(status.problem, []).append(status.table)
+    """One scale."""
     finished = sum(status.state == "done" for status in statuses)
-    return {"statuses": statuses, "problems": problems, "finished": finished}
+    return {"statuses": statuses, "problems": reasons(statuses), "finished": finished}
 
 
 def island(value: Any) -> str:

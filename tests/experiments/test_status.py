@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from experiments.status import TableStatus, status_of
 from experiments.status_text import clock, plain_values, render
 from experiments.tables.config import TableConfig, parse_table
 from experiments.wanted import grid_measurements, reported
+from skiptune.runtime.claims import claiming
 from skiptune.runtime.provenance import provenance
 from skiptune.runtime.seed_chunks import CHUNK, open_run
 from skiptune.runtime.store import RunStore
@@ -105,6 +107,26 @@ def test_fresh_chunks_tell_the_rate(table: TableConfig, scales: dict[str, Scale]
     for number in (20, 21, 22):
         os.utime(run.chunk_path(number), (old + number, old + number))
     assert status(table, scales["desk"], store).seconds is None
+
+
+def test_claims_and_failures_of_others_are_seen(
+    table: TableConfig, scales: dict[str, Scale], store: RunStore
+) -> None:
+    _, report = rows(table, scales["desk"])
+    first, second = (open_run(one.settings, store) for one in report[:2])
+    with claiming([first.chunk_path(20), first.chunk_path(21)]) as mine:
+        assert len(mine) == 2
+        first.write_chunk(20, {"nfe": torch.tensor(float(NFE))})
+        second.write_failure("no memory left")
+        found = status(table, scales["desk"], store)
+        assert (found.state, found.done, found.running, found.failed) == ("running", 1, 1, 4)
+        assert found.missing == found.chunks - 6 and found.failures == ("no memory left",)
+        # A claim that nobody touches any more is no work.
+        dead = json.loads((claim := next(first.folder.glob("chunks/.00021*.claim"))).read_text())
+        claim.write_text(json.dumps({**dead, "boot": "another machine"}))
+        os.utime(claim, (0, 0))
+        assert (stopped := status(table, scales["desk"], store)).running == 0
+    assert stopped.state == "failed" and "failed: no memory left: skip_tuning/02" in render([stopped])
 
 
 def test_missing_file_blocks_and_is_named(

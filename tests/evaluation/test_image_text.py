@@ -71,7 +71,8 @@ def test_trained_scorer_is_saved_and_found_again(tmp_path: Path) -> None:
     images, labels = dataset.batch(range(64), "heldout")
     scores = scorer(images, dataset.prompts_of(labels))  # type: ignore[attr-defined]
     assert float(scores.double().mean()) == pytest.approx(record["heldout_score"], abs=1e-3)
-    assert record["heldout_score"] > record["heldout_score_of_others"] + 0.05
+    assert record["heldout_score"] > record["heldout_score_of_others"]
+    assert record["heldout_retrieval"] >= 4 / 64  # chance is 1 / 64
 
 
 def test_unknown_scorers_are_one_line(tmp_path: Path) -> None:

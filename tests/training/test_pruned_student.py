@@ -123,7 +123,14 @@ def test_the_script_writes_a_file_that_is_put_over_the_model(teacher, tmp_path):
         "loss": loss,
     }
     tracker = {"name": "none", "mode": "offline", "project": "", "group": ""}
-    config = {**given, "tracker": tracker, "download": False, "suffix": "", "outputs": str(tmp_path)}
+    config = {
+        **given,
+        "tracker": tracker,
+        "download": False,
+        "rendered": None,
+        "suffix": "",
+        "outputs": str(tmp_path),
+    }
     training = dict(given["training"])
     training.pop("kind")
     script.train_pruned_student({**config, "export": str(tmp_path / "export")}, training)

@@ -28,6 +28,7 @@ from skiptune.evaluation.extractors import load_extractor
 from skiptune.training.autoencoder import AutoencoderTraining
 from skiptune.training.classification import ClassifierTraining
 from skiptune.training.objectives.inputs import inputs_of
+from skiptune.training.contrastive import ContrastiveTraining
 from skiptune.training.settings import DenoiserTraining
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -65,7 +66,14 @@ def configuration(group: str, name: str) -> dict[str, Any]:
 def config_of(model: dict[str, Any], folder: Path) -> dict[str, Any]:
     """What a command for this model is given, without its training; all it writes is below ``folder``."""
     places = {"outputs": str(folder / "outputs"), "export": str(folder / "desk")}
-    return {"model": model, "tracker": NO_TRACKER, "download": False, "suffix": "", **places}
+    return {
+        "model": model,
+        "tracker": NO_TRACKER,
+        "download": False,
+        "rendered": None,
+        "suffix": "",
+        **places,
+    }
 
 
 @pytest.mark.parametrize("name", TRAININGS)
@@ -79,11 +87,14 @@ def test_command_of_a_configuration_is_complete(name: str) -> None:
     if kind == "autoencoder":
         assert AutoencoderTraining(**training).steps > 500
         return
+    if kind == "contrastive":
+        assert ContrastiveTraining(**training).steps > 500
+        return
     for snapshot in training.pop("snapshots", []):
         assert configuration("model", snapshot["name"])["name"] == snapshot["name"]
         assert snapshot["images"] % (training["batch"] * training["checkpoint_every"]) == 0
         assert snapshot["images"] < training["images"] and training["decay_images"] == 0
-    made, steps = model["name"], 1001
+    made, steps = model["name"], 700
     if kind in ("skip_coefficients", "pruned_student"):
         teacher = training["loss"]["teacher"]
         assert model["name"] == (teacher if isinstance(teacher, str) else teacher["name"])

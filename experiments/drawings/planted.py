@@ -78,7 +78,12 @@ def draw_places(axes: Axes, rows: Sequence[RowConfig], made: Made) -> None:
 
 
 def draw_taus(axes: Axes, rows: Sequence[RowConfig], taus: Mapping[str, str], made: Made) -> None:
-    """One group of points for every measure, one point a ranking."""
+    """One group of points for every measure that the rows have, one point a ranking."""
+    taus = {
+        name: title
+        for name, title in taus.items()
+        if any(name in made.measured[row.id].blocks for row in rows)
+    }
     for number, row in enumerate(rows):
         known = [name for name in taus if name in made.measured[row.id].blocks]
         at = [list(taus).index(name) + 0.12 * (number - (len(rows) - 1) / 2) for name in known]
@@ -93,5 +98,6 @@ def draw_taus(axes: Axes, rows: Sequence[RowConfig], taus: Mapping[str, str], ma
         )  # fmt: skip
     axes.axhline(0, color=GREY, linewidth=1, linestyle=":")
     axes.set_xticks(range(len(taus)), list(taus.values()))
+    axes.set_xlim(-0.5, len(taus) - 0.5)
     axes.set_ylim(-1.05, 1.05)
     axes.set_ylabel("Kendall's tau", fontsize=9)

@@ -27,8 +27,8 @@ from skiptune.errors import SkiptuneError
 from skiptune.evaluation.extractors import load_extractor
 from skiptune.training.autoencoder import AutoencoderTraining
 from skiptune.training.classification import ClassifierTraining
-from skiptune.training.objectives.inputs import inputs_of
 from skiptune.training.contrastive import ContrastiveTraining
+from skiptune.training.objectives.inputs import inputs_of
 from skiptune.training.settings import DenoiserTraining
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -19,8 +20,8 @@ from skiptune.evaluation.intervals import block_interval
 
 
 def draw_planted(path: Path, figure: FigureConfig, made: Made) -> str | None:
-    """For every arm of ``arms`` two panels: the place that each ranking gives to the block of the k-th lowest
-    gain, where gains were planted, and Kendall's tau of each ranking with each metric of ``taus``.
+    """Panels for each arm of ``arms``: the place that every ranking gives to the block of the k-th lowest
+    gain, where gains were planted, and Kendall's tau of every ranking with each metric of ``taus``.
 
     Parameters: ``arms``; ``taus``, metrics with their titles; ``caption``. Intervals of 95% over cases.
     """
@@ -31,21 +32,29 @@ def draw_planted(path: Path, figure: FigureConfig, made: Made) -> str | None:
     arms = [arm for arm in arms if any(row.arm == arm for row in made.rows)]
     if not arms:
         return None
-    drawing = Figure(figsize=(9.6, 3.1 * len(arms) + 0.7), dpi=DPI)
-    for line, arm in enumerate(arms):
-        rows = [row for row in made.rows if row.arm == arm]
-        places, agreement = (drawing.add_subplot(len(arms), 2, 2 * line + i) for i in (1, 2))
-        draw_places(places, rows, made)
-        draw_taus(agreement, rows, taus, made)
-        for axes in (places, agreement):
-            axes.set_title(arm, fontsize=9)
-            axes.spines[["top", "right"]].set_visible(False)
-            axes.tick_params(labelsize=8)
-    handles, labels = drawing.axes[1].get_legend_handles_labels()
+    of_arm = {arm: [row for row in made.rows if row.arm == arm] for arm in arms}
+    panels = [(arm, draw) for arm, rows in of_arm.items() for draw in panels_of(rows, taus, made)]
+    lines = -(-len(panels) // 2)
+    drawing = Figure(figsize=(9.6, 3.1 * lines + 0.7), dpi=DPI)
+    for i, (arm, draw) in enumerate(panels):
+        axes = drawing.add_subplot(lines, 2, i + 1)
+        draw(axes)
+        axes.set_title(arm, fontsize=9)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(labelsize=8)
+    handles, labels = drawing.axes[-1].get_legend_handles_labels()
     drawing.tight_layout(rect=(0, 0.6 / drawing.get_figheight(), 1, 1))
     drawing.legend(handles, labels, loc="lower center", ncols=3, frameon=False, fontsize=8)
     save(drawing, path)
     return str(caption)
+
+
+def panels_of(rows: Sequence[RowConfig], taus: Mapping[str, str], made: Made) -> list[Callable[[Axes], None]]:
+    """What is drawn for one arm."""
+    agreement = partial(draw_taus, rows=rows, taus=taus, made=made)
+    return (
+        [partial(draw_places, rows=rows, made=made), agreement] if rows[0].measure["gains"] else [agreement]
+    )
 
 
 def draw_places(axes: Axes, rows: Sequence[RowConfig], made: Made) -> None:

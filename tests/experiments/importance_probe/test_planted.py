@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 pytest.importorskip("diffusers", reason="diffusers is not installed")
 
 from experiments.bench import Bench  # noqa: E402
+from experiments.drawings.made import Made  # noqa: E402
+from experiments.drawings.planted import draw_planted  # noqa: E402
 from experiments.importance_probe import planted  # noqa: E402
 from experiments.importance_probe.cases import CaseBlocks, CaseMeans, networks_of  # noqa: E402
 from experiments.importance_probe.planting import planted as planting  # noqa: E402
@@ -17,7 +21,7 @@ from experiments.importance_probe.planting import shuffled  # noqa: E402
 from experiments.importance_probe.rankings import Ranking, by_ablation, by_probe  # noqa: E402
 from experiments.registry import kind_of, measurement  # noqa: E402
 from experiments.scale import Scale  # noqa: E402
-from experiments.tables.config import RowConfig  # noqa: E402
+from experiments.tables.config import FigureConfig, RowConfig, TableConfig  # noqa: E402
 from skiptune.errors import SkiptuneError  # noqa: E402
 from skiptune.importance import RELEASED  # noqa: E402
 from skiptune.interventions import find_transformer_blocks  # noqa: E402
@@ -66,17 +70,22 @@ def test_a_ranking_is_judged_by_what_is_true() -> None:
     assert "dead" not in planted.judged(Ranking(torch.tensor([[1, 2, 3]]), 7), {"harm": torch.ones(1, 3)})
 
 
-def test_a_study_in_small(scales: dict[str, Scale], bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_study_in_small(
+    scales: dict[str, Scale], bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     short = {"skipped": by_ablation(None), "released": by_probe(replace(RELEASED, runs=2, iterations=2))}
     monkeypatch.setattr(planted, "RANKINGS", short)
     monkeypatch.setattr(planted, "IMAGES", 2)
 
+    rows = {}
+
     def measured(ranking: str, *metrics: str) -> CaseMeans:
         measure = {"kind": "planted_importance", "ranking": ranking, "gains": GAINS, "cases": 5}
         row = RowConfig(
-            "id", "label", "arm", "sd_untrained", measure, SAMPLER, {}, ("desk",), (), None, {}, {}
+            ranking, "label", "arm", "sd_untrained", measure, SAMPLER, {}, ("desk",), (), None, {}, {}
         )
         assert kind_of(row).images is not None
+        rows[ranking] = row
         made = measurement(scales["desk"], row, {"name": "none"}, scales["desk"].report, metrics)
         assert isinstance(made, CaseMeans)
         return made
@@ -92,6 +101,17 @@ def test_a_study_in_small(scales: dict[str, Scale], bench: Bench, monkeypatch: p
         0 <= x <= 1 for x in found[1].blocks["accepted"]
     )
     assert direct.stored("places", bench.store).shape == (5, 7)
+    figure = FigureConfig(
+        "planted", "rankings", {"arms": ["arm"], "taus": {"planted": "order"}, "caption": "c"}
+    )
+    config = TableConfig("importance_probe", "supplement", "x", "t", "d", (), (), (), (), None, {})
+    made = Made(
+        config, scales["desk"], bench, tuple(rows.values()), {"skipped": direct, "released": probe},
+        dict(zip(rows, found, strict=True)), {},
+    )  # fmt: skip
+    assert draw_planted(tmp_path / "picture.png", figure, made) == "c"
+    width, height = Image.open(tmp_path / "picture.png").size
+    assert width > 2 * height  # both panels, side by side
     with pytest.raises(SkiptuneError, match="no metric 'score_skipped' of skipped: stored are skipped_calls"):
         direct.stored("score_skipped", bench.store)
     with pytest.raises(SkiptuneError, match="7 cases do not fill whole chunks: give a multiple of 5"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,8 @@ def draw_importance_map(path: Path, figure: FigureConfig, made: Made) -> str | N
     if not panels:
         raise SkiptuneError(f"figure {figure.name}: no row has a metric {metric}_<block>")
     tables = {title: table_of(made, rows, metric) for title, rows in panels.items()}
-    columns = min(len(tables), 3)
+    of_one = Counter(title.partition("\n")[0] for title in tables)
+    columns = max(of_one.values())  # the panels of one model stand side by side
     lines = -(-len(tables) // columns)
     steps = max(values.shape[1] for _, values in tables.values())
     width, height = max(1.9, CELL * steps + 0.8), CELL * 7 + 1.0

@@ -49,7 +49,9 @@ def draw_lines(path: Path, figure: FigureConfig, made: Made) -> str | None:
     titles = {column.key: column.title for column in made.config.columns}
     values = list(dict.fromkeys(made.settings(row).get(panel) for row in rows)) if panel else [None]
     panels = [(y, value) for y in ys for value in values]
-    columns = min(len(panels), 3)
+    # Panels of one metric stand side by side; four of them two by two.
+    side_by_side = len(values) if len(ys) > 1 and len(values) in (2, 3) else 3
+    columns = 2 if len(panels) == 4 else min(len(panels), side_by_side)
     lines = -(-len(panels) // columns)
     names = dict.fromkeys(made.settings(row).get(series) if series else None for row in rows)
     looks = dict(zip(names, cycle(zip(COLOURS, MARKERS, strict=True)), strict=False))

@@ -16,15 +16,16 @@ from experiments.values import Value
 
 
 def draw_plane(path: Path, figure: FigureConfig, made: Made) -> str | None:
-    """One panel per value of the setting ``panel``, one colour and shape per arm.
+    """One panel per value of the setting ``panel``, one colour and shape per value of ``series``.
 
-    The figure's parameters: ``x`` and ``y``, metrics; ``panel``, a setting or absent; ``y_minus_baseline``:
-    whether y is the paired difference to the row's baseline; ``connect``: whether the rows of an arm are
-    joined in their order; ``caption``.
+    The figure's parameters: ``x`` and ``y``, metrics; ``series``, a setting, the arm if absent; ``panel``, a
+    setting or absent; ``y_minus_baseline``: whether y is the paired difference to the row's baseline;
+    ``connect``: whether the rows of a series are joined in their order; ``log_x``; ``caption``.
     """
     spec = Section(figure.parameters, f"figure {figure.name}")
     x, y, panel = spec.take("x", str), spec.take("y", str), spec.optional("panel", str, None)
     minus, connect = spec.flag("y_minus_baseline", False), spec.flag("connect", False)
+    series, log_x = spec.optional("series", str, "arm"), spec.flag("log_x", False)
     caption = spec.take("caption", str)
     spec.finish()
     titles = {column.key: column.title for column in made.config.columns}
@@ -36,8 +37,9 @@ def draw_plane(path: Path, figure: FigureConfig, made: Made) -> str | None:
     panels: dict[object, dict[str, list[RowConfig]]] = {}
     for row in rows:
         place = made.settings(row).get(panel) if panel else None
-        panels.setdefault(place, {}).setdefault(row.arm, []).append(row)
-    arms = list(dict.fromkeys(row.arm for row in rows))
+        name = str(made.settings(row)[series])
+        panels.setdefault(place, {}).setdefault(name, []).append(row)
+    arms = list(dict.fromkeys(str(made.settings(row)[series]) for row in rows))
     across = legend_columns(arms, max(4.2 * len(panels), 5.0))
     foot = 0.2 * -(-len(arms) // across) + 0.15
     drawing = Figure(figsize=(max(4.2 * len(panels), 5.0), 3.6 + foot), dpi=DPI)
@@ -58,7 +60,8 @@ def draw_plane(path: Path, figure: FigureConfig, made: Made) -> str | None:
         axes.set_xlabel(titles.get(x, x), fontsize=9)
         axes.set_ylabel(titles.get(y, y) + (" − baseline" if minus else ""), fontsize=9)
         if place is not None:
-            axes.set_title(f"{titles.get(str(panel), panel)} = {place}", fontsize=9)
+            axes.set_title(str(place), fontsize=9)
+        axes.set_xscale("log" if log_x else "linear")
         axes.grid(color="0.92", linewidth=0.8)
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)

@@ -73,7 +73,8 @@ class Strategy:
 
 @dataclass(frozen=True)
 class FineTuning:
-    """How the student's transformers learn; see ``PrunedStudent``. No averaging of weights."""
+    """How the student's transformers learn, with Adam at a rate that falls linearly to 0; see
+    ``PrunedStudent``."""
 
     updates: int
     batch: int
@@ -126,7 +127,9 @@ class StudentRun:
         def no_data(*_: Any) -> Any:
             raise SkiptuneError("a pruned student learns from its teacher alone")
 
-        for _ in range(tuning.updates):
+        for update in range(tuning.updates):
+            for group in optimizer.param_groups:
+                group["lr"] = tuning.learning_rate * (1 - update / tuning.updates)
             optimizer.zero_grad()
             objective.loss(tuning.batch, no_data, generator).backward()
             optimizer.step()

@@ -21,11 +21,12 @@ def closer_at_gain(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
     """Is the distance to the baseline's images smaller for one arm than for another of equal gain?
 
     Parameters: ``gain`` and ``distance``, metrics; ``near`` and ``far``, arms whose rows name one baseline,
-    those of ``far`` in the order of their strength. The far arm makes a line through (gain, distance) from
-    the untouched network's (0, 0) on. Where a near row gains more than 0 and the line reaches its gain, the
-    difference is the line's smallest distance there less the row's; the effect is the mean over such rows,
-    with an interval from 2000 resamples of the blocks or prompts. Supported if it lies above 0, contradicted
-    if below; inconclusive if it holds 0, or if in over 2.5% of the resamples no row has a counterpart.
+    in the order of their strength. Each arm makes a line through (gain, distance) from the untouched
+    network's (0, 0) on. Where a row of either gains more than 0 and the other's line reaches its gain, the
+    difference is the far distance less the near one, of the line its smallest there; the effect is the mean
+    over such rows, with an interval from 2000 resamples of the blocks or prompts. Supported if it lies above
+    0, contradicted if below; inconclusive if it holds 0, or if in over 2.5% of the resamples no row has a
+    counterpart.
     """
     spec = Section(claim.parameters, f"claim {claim.id}: parameters")
     gain, distance = spec.take("gain", str), spec.take("distance", str)
@@ -66,14 +67,14 @@ def closer_at_gain(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
     now = difference(values["near"], values["far"], np.arange(len(base)))
     if now is None or len(matched) < MATCHED * RESAMPLES:
         why = (
-            f"In {1 - len(matched) / RESAMPLES:.1%} of {RESAMPLES} resamples of the {evidence.unit} no row "
-            f"of {arms['near']} has a gain above 0 that {arms['far']} reaches too. {points}."
+            f"In {1 - len(matched) / RESAMPLES:.1%} of {RESAMPLES} resamples of the {evidence.unit} there is "
+            f"no gain above 0 that both {arms['near']} and {arms['far']} reach. {points}."
         )
         return undecided(claim, "inconclusive", why)
     low, high = (float(end) for end in np.percentile(matched, ENDS))
     verdict = "supported" if low > 0 else "contradicted" if high < 0 else "inconclusive"
     text = (
-        f"{distance} of {arms['far']} at the gain of {arms['near']}, less that of {arms['near']}: {now:.3g} "
+        f"{distance} of {arms['far']} less that of {arms['near']} at equal gains: {now:.3g} "
         f"[{low:.3g}, {high:.3g}], 95% interval of {RESAMPLES} resamples of the {evidence.unit} (claimed "
         f"above 0). {points}."
     )
@@ -86,13 +87,16 @@ Points = Sequence[tuple[np.ndarray, np.ndarray]]
 
 def difference(near: Points, far: Points, chosen: np.ndarray) -> float | None:
     """The mean difference of distances among the chosen blocks; None where no row has a counterpart."""
-    line = [(0.0, 0.0), *((float(x[chosen].mean()), float(y[chosen].mean())) for x, y in far)]
+    points = [
+        [(float(x[chosen].mean()), float(y[chosen].mean())) for x, y in several] for several in (near, far)
+    ]
     found = []
-    for x, y in near:
-        gain = float(x[chosen].mean())
-        other = distance_at(line, gain) if gain > 0 else None
-        if other is not None:
-            found.append(other - float(y[chosen].mean()))
+    for own, others, sign in ((points[0], points[1], 1), (points[1], points[0], -1)):
+        line = [(0.0, 0.0), *others]
+        for gain, distance in own:
+            other = distance_at(line, gain) if gain > 0 else None
+            if other is not None:
+                found.append(sign * (other - distance))
     return float(np.mean(found)) if found else None
 
 

@@ -67,8 +67,7 @@ def gains(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
     verdicts = [part.verdict for part in parts]
     verdict = next((v for v in ("contradicted", "inconclusive") if v in verdicts), "supported")
     worst = min(
-        (part for part in parts if part.verdict == verdict),
-        key=lambda part: part.cell.value.value / max(part.cell.value.high - part.cell.value.low, 1e-300),
+        (part for part in parts if part.verdict == verdict), key=lambda part: strength(part.cell.value)
     ).cell
     text = (
         f"Paired differences, mean over {evidence.unit} with 95% t interval. "
@@ -110,9 +109,11 @@ def judged(claim: ClaimConfig, test: Section, evidence: Evidence) -> Part | Clai
     right, wrong = (sum(on_side(cell.value, way) for cell in cells) for way in (1, -1))
     nowhere = sum(cell.value.low == cell.value.high == 0 for cell in cells)
     verdict = VERDICTS[form](cells, right, wrong + nowhere)
-    ordered = sorted(cells, key=lambda cell: cell.value.value)
     # The strongest cell is what decides whether some have the sign; the weakest whether all do.
-    shown, word = (ordered[-1], "strongest") if form == "some" else (ordered[0], "weakest")
+    if form == "some":
+        shown, word = max(cells, key=lambda cell: cell.wide.low), "strongest"
+    else:
+        shown, word = min(cells, key=lambda cell: strength(cell.value)), "weakest"
     opposed = shown.value.high < 0 or form == "some"
     seen = span(shown.shown) + widened(
         shown.wide if sign == "+" else negated(shown.wide), len(cells), opposed
@@ -130,6 +131,11 @@ def other_of(claim: ClaimConfig, row: RowConfig, against: str | None, evidence: 
     if other is None:
         raise SkiptuneError(f"claim {claim.id}: row '{row.id}' names no baseline; give it or `against`")
     return evidence.config.row(other)
+
+
+def strength(interval: Interval) -> float:
+    """A value in units of its interval."""
+    return interval.value / max(interval.high - interval.low, 1e-300)
 
 
 def on_side(interval: Interval, direction: int) -> bool:

@@ -101,6 +101,7 @@ def test_distance_at_a_gain_is_the_smallest_on_the_line() -> None:
     ("near", "far", "expected"),
     [
         ((0.02, 1.0), (0.04, 6.0), "supported"),  # the line has distance 3 at a gain of 0.02
+        ((0.04, 2.0), (0.02, 3.0), "supported"),  # here the near one has 1 at the far one's gain
         ((0.02, 5.0), (0.04, 6.0), "contradicted"),
         ((0.02, 1.0), (-0.04, 6.0), "inconclusive"),  # the other never gains
         ((-0.02, 1.0), (0.04, 6.0), "inconclusive"),

@@ -59,17 +59,18 @@ reproduce-s2dm-figure-%: $(STAMP) FORCE ## Figure N of S2-DMs
 reproduce-s2dm-supplement-%: $(STAMP) FORCE ## Supplement N (a name) to S2-DMs, beyond the paper
 	@$(call TABLE,s2dm/supplement_$*)
 
-reproduce-ip-table-%: $(STAMP) FORCE ## Table N of Importance Probe
+# Text to image needs diffusers and transformers, which only the larger installation has.
+reproduce-ip-table-%: $(TESTS) FORCE ## Table N of Importance Probe
 	@$(call TABLE,importance_probe/$*)
 
-reproduce-ip-supplement-%: $(STAMP) FORCE ## Supplement N (a name) to Importance Probe, beyond the paper
+reproduce-ip-supplement-%: $(TESTS) FORCE ## Supplement N (a name) to Importance Probe, beyond the paper
 	@$(call TABLE,importance_probe/supplement_$*)
 
-reproduce-ip-figure-%: $(STAMP) FORCE ## Figure N of Importance Probe
+reproduce-ip-figure-%: $(TESTS) FORCE ## Figure N of Importance Probe
 	@$(call TABLE,importance_probe/figure_$*)
 
 # Without GPUS all tables in one process, which starts its workers once. Ranks stop with the first that fails, hence the loop.
-reproduce-all: $(STAMP) ## Every table and figure (of PAPER=skip_tuning, ...); one that fails does not stop the others
+reproduce-all: $(TESTS) ## Every table and figure (of PAPER=skip_tuning, ...); one that fails does not stop the others
 	@$(if $(filter-out 0 1,$(GPUS)),failed=; for table in $(TABLES); do $(call TABLE,$$table) || failed="$$failed $$table"; done; \
 	if [ -n "$$failed" ]; then echo "error: not made:$$failed" >&2; exit 1; fi,\
 	$(PY) scripts/reproduce.py -m table=$(subst $(SPACE),$(COMMA),$(strip $(TABLES))) scale=$(SCALE) $(ARGS))
@@ -98,7 +99,7 @@ browse: $(STAMP) ## Look at offline runs in the terminal (the viewer of Weights 
 dashboard: $(STAMP) ## A dashboard of PAPER on the site of Weights & Biases, for ENTITY (a user or team there)
 	@$(PY) scripts/dashboard.py paper=$(PAPER) entity=$(ENTITY) scale=$(SCALE) $(ARGS)
 
-train-desk-models: $(STAMP) ## Train all desk models, shipped or not yet (a night on 2 cores; stop and go on at will)
+train-desk-models: $(TESTS) ## Train all desk models, shipped or not yet (a night on 2 cores; stop and go on at will)
 	@for name in $(TRAININGS); do \
 	    model=; if [ -f configs/model/$$name.yaml ]; then model=model=$$name; fi; \
 	    $(PY) scripts/train.py training=$$name $$model $(ARGS) || exit; \

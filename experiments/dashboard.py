@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from experiments.tables.config import PAPERS, TableConfig
-from experiments.tables.render import title
+from experiments.tables.notes import title
 from skiptune.errors import SkiptuneError
 from skiptune.runtime.tracking import STEP, installed
 

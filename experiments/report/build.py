@@ -16,8 +16,9 @@ from experiments.report.origin import origins
 from experiments.report.overview import MARKS, WORDS, Chapter, chapters, effect_text, interval_text
 from experiments.status import TableStatus
 from experiments.status_text import clock, reasons
+from experiments.tables.cells import headings
 from experiments.tables.config import PAPERS
-from experiments.tables.render import headings, notes, setting, title
+from experiments.tables.notes import notes, setting, title
 from skiptune.runtime.files import write_atomic
 from skiptune.runtime.store import RunStore
 

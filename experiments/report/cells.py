@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from experiments.report.entries import Entry
-from experiments.tables.render import NONE, Heading, body, headings
+from experiments.tables.cells import NONE, Heading, body, headings
 
 
 @dataclass(frozen=True)

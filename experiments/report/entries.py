@@ -11,7 +11,7 @@ from PIL import Image
 
 from experiments.scale import Scale, role_descriptions
 from experiments.tables.config import ClaimConfig, TableConfig
-from experiments.tables.render import Roles
+from experiments.tables.notes import Roles
 from experiments.tables.results import ClaimResult, TableResult
 from experiments.tables.write import table_folder
 from skiptune.errors import SkiptuneError

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.tables.config import KINDS, PAPERS, SCALES, TableConfig
-from experiments.tables.render import Roles, render_csv, render_markdown
+from experiments.tables.notes import Roles
+from experiments.tables.render import render_csv, render_markdown
 from experiments.tables.results import ClaimResult, TableResult
 from skiptune.errors import SkiptuneError
 from skiptune.runtime.files import write_atomic

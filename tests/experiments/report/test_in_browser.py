@@ -6,7 +6,7 @@ from typing import Any
 
 from browser import Browser
 
-from experiments.tables.render import headings
+from experiments.tables.cells import headings
 
 
 def test_every_page_opens_without_a_complaint_or_a_request(report: Any, browser: Browser) -> None:

@@ -54,7 +54,7 @@ from experiments.benchmarks.tuning import benchmark_tuning, render_tuning
 from experiments.measurement import SeedBlocks
 from experiments.samples import SampleMeasurement
 from experiments.scale import parse_scale
-from experiments.tables.config import parse_table
+from experiments.tables.read import parse_table
 from experiments.tuning.tune import Task
 from scripts.common import CONFIGS, USER_ERROR, complain, make_bench, plain, real_images_of, sampling_of
 from scripts.tune import parse_task

@@ -22,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from experiments.needs import TABLES, Needs, needs_of, render
 from experiments.scale import parse_scale
-from experiments.tables.config import parse_table
+from experiments.tables.read import parse_table
 from scripts.common import CONFIGS, USER_ERROR, complain, plain
 from scripts.download import catalogue
 from skiptune.errors import SkiptuneError

@@ -12,7 +12,8 @@ import yaml
 from hydra import compose, initialize_config_dir
 
 from experiments.scale import Scale, parse_scale
-from experiments.tables.config import KINDS, PAPERS, TableConfig, parse_table
+from experiments.tables.config import KINDS, PAPERS, TableConfig
+from experiments.tables.read import parse_table
 from scripts.common import CONFIGS, plain
 from skiptune.errors import SkiptuneError
 from skiptune.runtime.provenance import device

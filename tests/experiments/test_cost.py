@@ -13,7 +13,8 @@ from experiments.cost import dry_run
 from experiments.needs import SUSTAINED_TFLOPS
 from experiments.registry import kind_of
 from experiments.scale import Scale
-from experiments.tables.config import TableConfig, parse_table
+from experiments.tables.config import TableConfig
+from experiments.tables.read import parse_table
 
 
 @pytest.fixture

@@ -19,8 +19,9 @@ from experiments.drawings.rho_curves import draw_rho_curves
 from experiments.drawings.skip_coefficients import by_hand
 from experiments.measurement import Result
 from experiments.scale import Scale
-from experiments.tables.config import FigureConfig, parse_table
+from experiments.tables.config import FigureConfig
 from experiments.tables.figures import BLUE, GREEN, ORANGE
+from experiments.tables.read import parse_table
 from skiptune.checkpoints.desk import load_desk_denoiser
 from skiptune.errors import SkiptuneError
 from skiptune.interventions import find_skip_sites

@@ -18,7 +18,8 @@ from experiments.drawings.sample_table import in_brief
 from experiments.make_table import make_table
 from experiments.registry import drawing, measurement
 from experiments.scale import Scale
-from experiments.tables.config import FigureConfig, TableConfig, parse_table
+from experiments.tables.config import FigureConfig, TableConfig
+from experiments.tables.read import parse_table
 from experiments.values import Value
 from skiptune.data import load_dataset
 from skiptune.errors import SkiptuneError

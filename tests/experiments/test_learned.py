@@ -12,7 +12,7 @@ import pytest
 from experiments.learned import learned_coefficients, with_coefficients
 from experiments.needs import needs_of
 from experiments.scale import Scale
-from experiments.tables.config import parse_table
+from experiments.tables.read import parse_table
 from skiptune.checkpoints.desk import load_coefficients
 from skiptune.errors import SkiptuneError
 

@@ -17,7 +17,8 @@ from experiments.references import FLOOR_BLOCKS, floor_identity
 from experiments.registry import measurement
 from experiments.samples import SampleMeasurement
 from experiments.scale import Scale
-from experiments.tables.config import RowConfig, TableConfig, parse_table
+from experiments.tables.config import RowConfig, TableConfig
+from experiments.tables.read import parse_table
 from experiments.wanted import grid_beside_one
 from skiptune.errors import SkiptuneError
 from skiptune.runtime.provenance import provenance

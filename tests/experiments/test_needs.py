@@ -11,7 +11,7 @@ import pytest
 from experiments.cost import dry_run
 from experiments.needs import SUSTAINED_TFLOPS, Need, Needs, RowNeeds, needs_of, render
 from experiments.scale import Scale
-from experiments.tables.config import parse_table
+from experiments.tables.read import parse_table
 from skiptune.checkpoints.fetching.official import OfficialFile
 from skiptune.errors import SkiptuneError
 

@@ -17,7 +17,8 @@ from experiments.measurement import Measurement
 from experiments.scale import Scale
 from experiments.status import TableStatus, status_of
 from experiments.status_text import clock, plain_values, render
-from experiments.tables.config import TableConfig, parse_table
+from experiments.tables.config import TableConfig
+from experiments.tables.read import parse_table
 from experiments.wanted import grid_measurements, reported
 from skiptune.runtime.claims import claiming
 from skiptune.runtime.provenance import provenance

@@ -10,7 +10,7 @@ import pytest
 from experiments.benchmarks.scaling import predicted, render_scaling, schedule, table_chunks
 from experiments.needs import needs_of
 from experiments.scale import Scale
-from experiments.tables.config import parse_table
+from experiments.tables.read import parse_table
 from skiptune.errors import SkiptuneError
 
 

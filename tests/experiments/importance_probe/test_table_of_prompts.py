@@ -10,7 +10,7 @@ from PIL import Image
 from experiments.bench import Bench
 from experiments.make_table import make_table
 from experiments.scale import Scale
-from experiments.tables.config import parse_table
+from experiments.tables.read import parse_table
 
 DDIM = {"name": "ddim", "steps": 2, "spacing": "trailing", "end": "first"}
 COMMON: dict[str, Any] = {"role": "sd_turbo", "sampler": DDIM}

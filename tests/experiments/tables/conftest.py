@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import yaml
 
-from experiments.tables.config import RowConfig, TableConfig, parse_table
+from experiments.tables.config import RowConfig, TableConfig
+from experiments.tables.read import parse_table
 from experiments.tables.results import Provenance, RowResult, TableResult, floor_row, not_run
 from experiments.tables.rules import Evidence, judge
 from experiments.values import Value

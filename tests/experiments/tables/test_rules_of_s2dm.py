@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import yaml
 
-from experiments.tables.config import TableConfig, parse_table
+from experiments.tables.config import TableConfig
+from experiments.tables.read import parse_table
 from experiments.tables.results import ClaimResult
 from experiments.tables.rules import Evidence, judge
 from experiments.tables.rules.advantage_falls import slopes

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from experiments.tables.config import TableConfig, parse_table
+from experiments.tables.config import TableConfig
+from experiments.tables.read import parse_table
 from skiptune.errors import SkiptuneError
 
 

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from experiments.tables.config import TableConfig, parse_table
+from experiments.tables.config import TableConfig
 from experiments.tables.contract import validate_table_json
+from experiments.tables.read import parse_table
 from experiments.tables.render import render_markdown, render_text
 from experiments.tables.results import FLOOR, TableResult, floor_row
 from experiments.tables.write import render_index, write_table

@@ -11,7 +11,8 @@ import yaml
 from experiments.needs import needs_of
 from experiments.registry import measurement
 from experiments.scale import Scale
-from experiments.tables.config import SCALES, RowConfig, TableConfig, parse_table
+from experiments.tables.config import SCALES, RowConfig, TableConfig
+from experiments.tables.read import parse_table
 from skiptune.errors import SkiptuneError
 
 TABLES = Path(__file__).resolve().parents[3] / "configs/table"

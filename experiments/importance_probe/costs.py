@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from experiments.importance_probe.acting import RANKED
+from experiments.importance_probe.acting import FOUND, RANKED
+from experiments.importance_probe.equation_run import IMAGES, NOISES
 from experiments.importance_probe.prompt_scores import prompts_per_category
 from experiments.importance_probe.prompts import SPLITS, count_images
 from experiments.importance_probe.ranking_run import ABLATION
@@ -10,6 +11,7 @@ from experiments.network_run import measure_section
 from experiments.scale import Scale
 from experiments.tables.config import RowConfig
 from skiptune.importance import RELEASED
+from skiptune.runtime.seed_chunks import CHUNK
 from skiptune.samplers import make_sampler
 
 BLOCKS = {"sd_turbo": 7, "sd_2_1": 7, "sdxl_turbo": 5, "sdxl": 5}  # of the families, at either scale
@@ -24,8 +26,7 @@ def steps_and_copies(scale: Scale, row: RowConfig) -> tuple[int, int]:
 def of_scores(scale: Scale, row: RowConfig) -> float:
     """Sampling, and per prompt the ranking that a row's weights come from."""
     steps, copies = steps_and_copies(scale, row)
-    ranked = row.intervention.get("name") in RANKED
-    return steps * copies + (of_ranking(scale, row) if ranked else 0.0)
+    return steps * copies + of_weights(scale, row)
 
 
 def of_ranking(scale: Scale, row: RowConfig) -> float:
@@ -40,8 +41,18 @@ def of_ranking(scale: Scale, row: RowConfig) -> float:
 def of_noise_error(scale: Scale, row: RowConfig) -> float:
     """One call a step, and what its weights take."""
     steps, _ = steps_and_copies(scale, row)
-    ranked = row.intervention.get("name") in RANKED
-    return steps + (of_ranking(scale, row) if ranked else 0.0)
+    return steps + of_weights(scale, row)
+
+
+def of_weights(scale: Scale, row: RowConfig) -> float:
+    """What finding a row's weights takes for every image; nothing if they are given."""
+    name = row.intervention.get("name")
+    if name in RANKED:
+        return of_ranking(scale, row)
+    if name == FOUND:
+        steps, _ = steps_and_copies(scale, row)
+        return steps * NOISES * (1 + BLOCKS[row.role]) * IMAGES / CHUNK
+    return 0.0
 
 
 def images_of_prompts(scale: Scale, row: RowConfig) -> int:

@@ -39,6 +39,29 @@ def test_network_evaluations(
     assert kind_of(row).evaluations(scales["desk"], row) == nfe
 
 
+@pytest.mark.parametrize(
+    ("role", "ranking", "nfe"),
+    [
+        # Sampling, and 8 noises on 32 images for the plain network and every block, once for 250 images.
+        ("sd_turbo", "eq4", 2 + 2 * 8 * (1 + 7) * 32 / 250),
+        ("sdxl_turbo", "fitted", 2 + 2 * 8 * (1 + 5) * 32 / 250),
+        # Sampling, and the teacher and every block once for the two images of a prompt.
+        ("sd_turbo", "ablation", 2 + 2 * (1 + 7) / 2),
+    ],
+)
+def test_finding_weights_is_counted(
+    scales: dict[str, Scale], table: TableConfig, role: str, ranking: str, nfe: float
+) -> None:
+    row = replace(
+        table.rows[0],
+        role=role,
+        measure={"kind": "noise_error", "ranking": ranking},
+        sampler={"name": "ddim", "steps": 2, "spacing": "trailing", "end": "first"},
+        intervention={"name": "importance" if ranking == "ablation" else "found_weights"},
+    )
+    assert kind_of(row).evaluations(scales["desk"], row) == pytest.approx(nfe)
+
+
 def test_desk_needs_no_download(table: TableConfig, scales: dict[str, Scale]) -> None:
     desk = scales["desk"]
     text = dry_run(table, desk)

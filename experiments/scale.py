@@ -19,6 +19,7 @@ from skiptune.evaluation.scorers import ScorerRef
 from skiptune.runtime.sampling import SamplingSettings
 
 Config = Mapping[str, Any]
+AUTO = "auto"  # a micro_batch that the memory of the device decides
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ class Scale:
     Attributes:
         samplers, extractors: the configurations of ``configs/sampler`` and ``configs/features`` by name.
         protocol: how the seed blocks of samples become the reported number.
+        micro_batch: images that go through a network together; None: ``auto``, see `experiments/fitting.py`.
         prompts: which ones text-to-image roles get, see `experiments/importance_probe/prompts.py`.
     """
 
@@ -65,7 +67,7 @@ class Scale:
     roles: Mapping[str, Role]
     select: SeedBlocks
     report: SeedBlocks
-    micro_batch: int
+    micro_batch: int | None
     noise_device: str
     samplers: Mapping[str, Config]
     extractors: Mapping[str, Config]
@@ -80,8 +82,14 @@ class Scale:
         return named(name, self.roles, f"role at scale {self.name}")
 
     def batch_of(self, role_name: str) -> int:
-        """Images that go through the network of a role together."""
-        return self.role(role_name).micro_batch or self.micro_batch
+        """Images that go through the network of a role together. Raises SkiptuneError if none was chosen."""
+        size = self.role(role_name).micro_batch or self.micro_batch
+        if size is None:
+            raise SkiptuneError(
+                f"micro_batch=auto chooses for rows of samples, of which {role_name} has none here: give "
+                f"scale.roles.{role_name}.micro_batch a number"
+            )
+        return size
 
     def sampler(self, settings: Config) -> dict[str, Any]:
         """Sampler settings of a row over the defaults of ``configs/sampler``."""
@@ -112,7 +120,7 @@ class Scale:
             sampler=self.sampler(sampler),
             intervention=dict(intervention),
             features=self.extractor(role_name, features),
-            micro_batch=self.micro_batch,
+            micro_batch=self.batch_of(role_name),
             device=self.device,
             noise_device=self.noise_device,
             precision=self.precision,
@@ -226,7 +234,7 @@ def parse_scale(config: Config, bench_device: str) -> Scale:
     return Scale(
         name=scale["name"],
         roles={name: parse_role(role) for name, role in scale["roles"].items()},
-        micro_batch=scale["micro_batch"],
+        micro_batch=None if scale["micro_batch"] == AUTO else scale["micro_batch"],
         noise_device=scale["noise_device"],
         precision=scale["precision"],
         samplers=config["samplers"],

@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from experiments.bench import Bench
 from experiments.cost import dry_run
+from experiments.fitting import with_fitting_batches
 from experiments.make_table import make_table, measure_floors, measure_rows
 from experiments.scale import Scale, named, parse_scale, role_descriptions
 from experiments.tables.config import RowConfig, TableConfig
@@ -55,6 +56,7 @@ def main(config: dict[str, Any]) -> None:
             if world().is_main:
                 print(dry_run(table, scale))
             return
+        scale = with_fitting_batches(scale, table.rows_at(scale.name), bench.store)
         if config["rows"] != "all":
             print_rows(chosen_rows(config["rows"], table, scale.name), table, scale, bench)
             return

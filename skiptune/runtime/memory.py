@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -18,8 +19,23 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and "DefaultCPUAllocator: can't allocate memory" in str(error)
 
 
-def out_of_memory(micro_batch: int, device: str) -> SkiptuneError:
-    """The one line for it, with the value to use instead."""
+@contextmanager
+def saying_what_fits(micro_batch: int | None, device: str) -> Iterator[None]:
+    """Turns lack of memory into ``out_of_memory``, the line that says which smaller value to use."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if is_out_of_memory(error):
+            raise out_of_memory(micro_batch, device) from error
+        raise
+
+
+def out_of_memory(micro_batch: int | None, device: str) -> SkiptuneError:
+    """The one line for it, with the value to use instead; None where there is nothing to choose."""
+    if micro_batch is None:
+        return SkiptuneError(
+            f"out of memory on {device}: use a device with more, or fewer workers; finished chunks are kept"
+        )
     if micro_batch == 1:
         return SkiptuneError(f"out of memory on {device} with a micro_batch of 1: use a device with more")
     return SkiptuneError(

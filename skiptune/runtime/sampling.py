@@ -20,7 +20,7 @@ from skiptune.evaluation.extractors import ExtractorRef, FeatureExtractor
 from skiptune.evaluation.features import FeatureSet
 from skiptune.interventions.build import complete_settings, is_neutral
 from skiptune.runtime.claims import made_once
-from skiptune.runtime.memory import check_headroom, is_out_of_memory, largest_fitting, out_of_memory
+from skiptune.runtime.memory import check_headroom, largest_fitting, saying_what_fits
 from skiptune.runtime.precision import check_precision, in_precision
 from skiptune.runtime.provenance import device as usable_device
 from skiptune.runtime.provenance import device_name, torch_release
@@ -137,13 +137,8 @@ def compute_chunks(
     Raises:
         SkiptuneError: out of memory; says which micro-batch to use instead.
     """
-    settings = conditions[0]
-    try:
+    with saying_what_fits(conditions[0].micro_batch, conditions[0].device):
         return _compute_chunks(conditions, seeds)
-    except (RuntimeError, MemoryError) as error:
-        if is_out_of_memory(error):
-            raise out_of_memory(settings.micro_batch, settings.device) from error
-        raise
 
 
 def _compute_chunks(

@@ -14,6 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 from torch import Tensor
 
 from skiptune.errors import SkiptuneError
+from skiptune.runtime.memory import saying_what_fits
 from skiptune.runtime.store import Run, RunStore
 
 # Raise it whenever the code changes the bits of what a chunk holds; stored runs of another number are not
@@ -78,7 +79,16 @@ class SeedChunk:
         self.run.write_chunk(self.number, self.made(seeds))
 
     def made(self, seeds: range) -> dict[str, Tensor]:
-        """What is to be stored of these seeds. Raises SkiptuneError if an input is missing or damaged."""
+        """What is to be stored of these seeds.
+
+        Raises:
+            SkiptuneError: an input is missing or damaged; out of memory.
+        """
+        settings = self.settings
+        with saying_what_fits(getattr(settings, "micro_batch", None), getattr(settings, "device", "cpu")):
+            return self.computed(seeds)
+
+    def computed(self, seeds: range) -> dict[str, Tensor]:
         if not isinstance(self.settings, BuiltRun):
             return self.settings.compute(seeds)
         store = RunStore(self.run.folder.parents[1])

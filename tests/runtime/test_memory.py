@@ -21,6 +21,37 @@ resource.setrlimit(resource.RLIMIT_AS, (used + free, used + free))
 print(largest_fitting(lambda n: torch.empty(n, 1_000_000), 250))
 """
 
+ANY_RUN = """
+import dataclasses, resource, torch
+from pathlib import Path
+from skiptune.runtime.seed_chunks import SeedChunk
+from skiptune.runtime.store import RunStore
+
+@dataclasses.dataclass(frozen=True)
+class Large:
+    micro_batch: int = 16
+    device: str = "cpu"
+    def resolved(self):
+        return {"kind": "large"}
+    def compute(self, seeds):
+        return {"x": torch.empty(len(seeds), 4_000_000_000)}
+
+settings = Large()
+chunk = SeedChunk(RunStore(Path("FOLDER")).open(settings.resolved()), settings, 0)
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 400_000_000, used + 400_000_000))
+try:
+    chunk()
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+
+
+def test_a_run_of_any_kind_says_which_value_to_use(tmp_path):
+    code = ANY_RUN.replace("FOLDER", str(tmp_path))
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert found.stdout.startswith("SkiptuneError out of memory on cpu with micro_batch=16: use 8"), found
+
 
 def test_the_largest_that_fits_is_found_by_a_real_allocation_that_fails():
     # A million floats an image: 250 and 125 of them are more than 400 MB, 62 are not.

@@ -116,6 +116,7 @@ class Bench:
             "images_per_second": computing.images_per_second,
             "seconds": computing.seconds + time.perf_counter() - started,
             "provenance": provenance(self.device),
+            **({"chosen": dict(found.chosen)} if found.chosen else {}),
         }
 
     def _record(self, record: Run, measurement: Measurement, spent: dict[str, Spent]) -> None:

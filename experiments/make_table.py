@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from experiments.bench import Bench
 from experiments.drawings.made import Made, Search
@@ -61,7 +62,8 @@ def make_table(config: TableConfig, scale: Scale, bench: Bench, results: Path) -
 
     selected = {id: chosen.selected for id, chosen in searches.items()}
     sampled = {id: m for id, m in measurements.items() if isinstance(m, SampleMeasurement)}
-    acted = {id: condition.settings.intervention for id, condition in sampled.items()}
+    acted: dict[str, Mapping[str, Any]] = {id: m.settings.intervention for id, m in sampled.items()}
+    acted |= {id: result.chosen for id, result in measured.items() if result.chosen}
     units = [m.unit for m in measurements.values() if isinstance(m, PromptMeans | CaseMeans)]
     evidence = Evidence(
         config,
@@ -204,7 +206,7 @@ def row_result(
     """The row with the hashes of all records behind it: its own, its run, those of its search."""
     role = scale.role(row.role)
     features = row.measure.get("features", role.features["name"])
-    more = {"model": role.description["model"], "features": features}
+    more = {"model": role.description["model"], "features": features, **measured.chosen}
     if found is not None:
         more |= {"search": "best at an edge of the grid" if found.at_edge else "best inside the grid"}
     if isinstance(condition, PromptMeans | CaseMeans):

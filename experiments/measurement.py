@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from experiments.values import Value
@@ -54,10 +54,14 @@ class SeedBlocks:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """The values of every metric, one per seed block, and the measured network evaluations per image."""
+    """The values of every metric, one per seed block, and the measured network evaluations per image.
+
+    ``chosen``: settings that the run found by itself, such as the blocks that a ranking named.
+    """
 
     values: Mapping[str, list[float]]
     nfe: float
+    chosen: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Measurement(typing.Protocol):
@@ -88,7 +92,7 @@ class Measurement(typing.Protocol):
 class Result:
     """What was measured: block values per metric, measured NFE, hashes of record and run.
 
-    ``others`` are the further results that it was joined from.
+    ``others`` are the further results that it was joined from; ``chosen`` is as of ``Evaluated``.
     """
 
     record: str
@@ -100,6 +104,7 @@ class Result:
     seconds: float
     provenance: dict[str, Any]
     others: tuple[Result, ...] = ()
+    chosen: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def read(cls, identity: str, record: dict[str, Any] | None) -> Result:
@@ -117,6 +122,7 @@ class Result:
             images_per_second=record["images_per_second"],
             seconds=record["seconds"],
             provenance=record["provenance"],
+            chosen=record.get("chosen", {}),
         )
 
     @classmethod

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from experiments.tables.config import ClaimConfig
+from experiments.tables.config import ClaimConfig, RowConfig
 from experiments.tables.parsing import Section
 from experiments.tables.results import ClaimResult
 from experiments.tables.rules.curves import RESAMPLES, SURE
@@ -17,14 +17,16 @@ def least_harm(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
     """Do all rows of an arm lie on or below the median of two metrics, and is one of them Pareto-optimal?
 
     Parameters: ``metrics``, two of them, lower is better; ``arm``; ``among``, the arms of all conditions,
-    this one included. The blocks, which all rows share, are drawn with replacement 2000 times; the effect is
-    the share of the draws in which the claim holds. Supported from 97.5% on, contradicted up to 2.5%.
+    this one included. A strategy that is in several of them, or in the arm twice, counts once, for the arm
+    if it is in it. The blocks, which all rows share, are drawn with replacement 2000 times; the effect is the
+    share of the draws in which the claim holds. Supported from 97.5% on, contradicted up to 2.5%.
     """
     spec = Section(claim.parameters, f"claim {claim.id}: parameters")
     metrics, arm = spec.take("metrics", Sequence), spec.take("arm", str)
     among = spec.take("among", Sequence)
     spec.finish()
-    rows = [row for row in evidence.config.rows_at(evidence.scale) if row.arm in among]
+    found = [row for row in evidence.config.rows_at(evidence.scale) if row.arm in among]
+    rows = once_each(found, arm, evidence)
     own = np.array([row.arm == arm for row in rows])
     if not own.any() or own.all():
         return undecided(claim, "not run", f"No rows of {arm}, or of no other arm.")
@@ -43,12 +45,23 @@ def least_harm(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
     below, optimal = below_medians(means), pareto(means)
     names = [row.label for row, first, best in zip(rows, own, optimal, strict=True) if first and best]
     text = (
-        f"{(below & own).sum()} of {own.sum()} rows of {arm} lie on or below the median of {len(rows)} in "
-        f"{' and '.join(metrics)}, of the others {(below & ~own).sum()} of {(~own).sum()}; Pareto-optimal of "
-        f"{arm}: {', '.join(names) or 'none'} ({optimal.sum()} in all). Claimed: all, and at least one "
-        f"optimal; holds in {share:.1%} of {RESAMPLES} resamples of the {count} blocks."
+        f"{(below & own).sum()} of {own.sum()} strategies of {arm} lie on or below the median of {len(rows)} "
+        f"in {' and '.join(metrics)}, of the others {(below & ~own).sum()} of {(~own).sum()}; Pareto-optimal "
+        f"of {arm}: {', '.join(names) or 'none'} ({optimal.sum()} in all). {len(found)} rows, a strategy "
+        f"counts once. Claimed: all, and at least one optimal; holds in {share:.1%} of {RESAMPLES} resamples "
+        f"of the {count} blocks."
     )
     return ClaimResult(claim.id, verdict, share, None, None, text)
+
+
+def once_each(rows: Sequence[RowConfig], arm: str, evidence: Evidence) -> list[RowConfig]:
+    """One row a strategy, of ``arm`` if one is. Rows that skip equal blocks, as measured, have one strategy;
+    to fine-tune is another."""
+    found: dict[object, RowConfig] = {}
+    for row in sorted(rows, key=lambda row: row.arm != arm):
+        blocks = evidence.interventions.get(row.id, {}).get("blocks", row.id)
+        found.setdefault((blocks, "tuning" in row.measure), row)
+    return list(found.values())
 
 
 def below_medians(values: np.ndarray) -> np.ndarray:

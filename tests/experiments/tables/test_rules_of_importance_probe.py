@@ -137,3 +137,20 @@ def test_least_harm() -> None:
     assert verdict(config, measured((0, 1, 2, 3, 4))).verdict == "supported"
     assert verdict(config, measured((0, 4, 1, 2, 3))).verdict == "contradicted"
     assert verdict(config, {}).verdict == "not run"
+
+
+def test_a_strategy_in_two_arms_counts_once() -> None:
+    """With its doubles among the others the two worst of the arm would lie above the median."""
+    rows = {"a": "ranked", "b": "ranked", "c": "ranked", "x": "other", "y": "other", "z": "other"}
+    parameters = {"metrics": ["fid", "distance"], "arm": "ranked", "among": ["ranked", "other"]}
+    config = table({"base": "base", **rows}, "least_harm", **parameters)
+    levels = {"a": 1, "b": 2, "c": 3, "x": 1, "y": 4, "z": 5}
+    noise = np.random.default_rng(0).normal(0, 0.01, 5)
+    values = {id: {key: list(level + noise) for key in ("fid", "distance")} for id, level in levels.items()}
+    blocks = {id: {"blocks": str(level)} for id, level in levels.items()}
+    apart = {**blocks, "x": {"blocks": "another"}}
+    (once,) = judge(Evidence(config, "desk", values, interventions=blocks))
+    (twice,) = judge(Evidence(config, "desk", values, interventions=apart))
+    assert (once.verdict, twice.verdict) == ("supported", "contradicted")
+    assert "3 of 3 strategies of ranked lie on or below the median of 5" in once.test
+    assert "Pareto-optimal of ranked: a (1 in all). 6 rows" in once.test

@@ -23,8 +23,7 @@ TABLES    = $(patsubst configs/table/%.yaml,%,$(wildcard configs/table/$(PAPER)/
 COMMA    := ,
 SPACE    := $(subst ,, )
 # Those of the desk, teachers, autoencoders and feature networks before what is made from them.
-# A pruned student is trained for a strategy, which is named when it is wanted.
-DESK      = $(filter-out %_imagenet64 edm_imagenet64_% %_cifar10 %_celeba pruned_student_%,$(patsubst configs/training/%.yaml,%,$(wildcard configs/training/*.yaml)))
+DESK      = $(filter-out %_imagenet64 edm_imagenet64_% %_cifar10 %_celeba,$(patsubst configs/training/%.yaml,%,$(wildcard configs/training/*.yaml)))
 FIRST     = edm_glyphs autoencoder_glyphs glyphs_features
 TRAININGS = $(FIRST) $(filter-out $(FIRST) ddim1_%,$(DESK))
 # Trained from two more seeds, for intervals that hold the spread of trainings. DDIM-2 exports DDIM-1 on its way.

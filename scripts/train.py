@@ -17,11 +17,9 @@ from typing import Any
 from scripts.common import command, open_tracker
 from skiptune.checkpoints.desk import save_coefficients, save_desk_denoiser
 from skiptune.checkpoints.models import resolve_model
-from skiptune.checkpoints.students import save_student, student_name
 from skiptune.data import load_dataset
 from skiptune.data.rendered import render_ahead
 from skiptune.errors import SkiptuneError
-from skiptune.interventions.block_settings import block_number, by_step
 from skiptune.runtime.files import read_json
 from skiptune.runtime.progress import Progress
 from skiptune.runtime.provenance import commit, device_name, package_versions
@@ -45,7 +43,6 @@ def main(config: dict[str, Any]) -> None:
     trainings = {
         "denoiser": train_denoiser,
         "skip_coefficients": train_skip_coefficients,
-        "pruned_student": train_pruned_student,
         "classifier": train_classifiers,
         "autoencoder": train_autoencoder,
         "contrastive": train_scorer,
@@ -123,45 +120,16 @@ def train_skip_coefficients(config: dict[str, Any], training: dict[str, Any]) ->
     model, name = config["model"], training.pop("name")
     settings = DenoiserTraining(name=name, denoiser=model["denoiser"], dataset=model["dataset"], **training)
     started_at, inputs = commit(), inputs_of(settings.loss)
-    sha256 = teachers_digest(model, settings, inputs)
+    sha256 = resolve_model(model, Path(str(settings.loss.get("checkpoints", "checkpoints")))).sha256
+    if sha256 != inputs["teacher"]:
+        teacher = settings.loss["teacher"]
+        right = teacher if isinstance(teacher, str) else teacher["name"]
+        raise SkiptuneError(f"{name} is learned on {right}, not on {model['name']}; give model={right}")
     state = run(config, settings, inputs)
     rho = coefficients(state.average["value"], settings.loss["bounded"]).cpu()
     record = record_of(settings, inputs, state, started_at)
     path = save_coefficients(name, rho, sha256, record, Path(config["export"]))
     print(f"wrote {path}: {', '.join(f'{value:.3f}' for value in rho.tolist())}")
-
-
-def train_pruned_student(config: dict[str, Any], training: dict[str, Any]) -> None:
-    """Fine-tune the transformers of the model, which is also the teacher, where ``loss.blocks`` are skipped.
-
-    They are exported under ``student_name`` of the model and the blocks.
-
-    Raises:
-        SkiptuneError: the model is not the teacher, or the blocks are not a list for every step.
-    """
-    model, blocks = config["model"], by_step("blocks", training["loss"]["blocks"], block_number) or []
-    if len(blocks) != training["loss"]["sampler"]["steps"]:
-        raise SkiptuneError(f"give blocks for every step of the sampler, not {training['loss']['blocks']}")
-    name = student_name(model["name"], blocks)
-    settings = DenoiserTraining(name=name, denoiser=model["denoiser"], dataset=model["dataset"], **training)
-    started_at, inputs = commit(), inputs_of(settings.loss)
-    sha256 = teachers_digest(model, settings, inputs)
-    state = run(config, settings, inputs)
-    record = record_of(settings, inputs, state, started_at)
-    path = save_student(name, state.average, blocks, sha256, record, Path(config["export"]))
-    print(f"wrote {path} and {path.with_suffix('.json')}")
-
-
-def teachers_digest(model: dict[str, Any], settings: DenoiserTraining, inputs: dict[str, str]) -> str:
-    """The sha256 of the model, which is to be the teacher. Raises SkiptuneError if it is not."""
-    sha256 = resolve_model(model, Path(str(settings.loss.get("checkpoints", "checkpoints")))).sha256
-    if sha256 != inputs["teacher"]:
-        teacher = settings.loss["teacher"]
-        right = teacher if isinstance(teacher, str) else teacher["name"]
-        raise SkiptuneError(
-            f"{settings.name} is learned on {right}, not on {model['name']}; give model={right}"
-        )
-    return sha256
 
 
 def run(

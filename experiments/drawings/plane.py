@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +21,17 @@ def draw_plane(path: Path, figure: FigureConfig, made: Made) -> str | None:
 
     The figure's parameters: ``x`` and ``y``, metrics; ``series``, a setting, the arm if absent; ``panel``, a
     setting or absent; ``y_minus_baseline``: whether y is the paired difference to the row's baseline;
-    ``connect``: whether the rows of a series are joined in their order; ``log_x``; ``caption``.
+    ``connect``: whether the rows of a series are joined in their order; ``log_x``; ``y_title``, by scale, in
+    place of the column's; ``caption``.
     """
     spec = Section(figure.parameters, f"figure {figure.name}")
     x, y, panel = spec.take("x", str), spec.take("y", str), spec.optional("panel", str, None)
     minus, connect = spec.flag("y_minus_baseline", False), spec.flag("connect", False)
     series, log_x = spec.optional("series", str, "arm"), spec.flag("log_x", False)
-    caption = spec.take("caption", str)
+    y_titles, caption = spec.optional("y_title", Mapping, {}), spec.take("caption", str)
     spec.finish()
     titles = {column.key: column.title for column in made.config.columns}
+    titles[y] = y_titles.get(made.scale.name, titles.get(y, y))
     rows = [
         row
         for row in made.rows
@@ -58,7 +61,7 @@ def draw_plane(path: Path, figure: FigureConfig, made: Made) -> str | None:
         if minus:
             axes.axhline(0, color=GREY, linewidth=1, linestyle=":")
         axes.set_xlabel(titles.get(x, x), fontsize=9)
-        axes.set_ylabel(titles.get(y, y) + (" − baseline" if minus else ""), fontsize=9)
+        axes.set_ylabel(titles[y] + (" − baseline" if minus else ""), fontsize=9)
         if place is not None:
             axes.set_title(str(place), fontsize=9)
         axes.set_xscale("log" if log_x else "linear")

@@ -30,12 +30,17 @@ def of_scores(scale: Scale, row: RowConfig) -> float:
 
 
 def of_ranking(scale: Scale, row: RowConfig) -> float:
-    """The teacher and, at the most, every student; half of it for each of a prompt's images."""
+    """Half of what ranks the blocks for a prompt, for each of its images."""
+    return of_one_ranking(scale, row, row.measure.get("ranking")) / len(SPLITS)
+
+
+def of_one_ranking(scale: Scale, row: RowConfig, ranking: str | None) -> float:
+    """The teacher and, at the most, every student, for one prompt."""
     steps, copies = steps_and_copies(scale, row)
     students = RELEASED.runs * RELEASED.iterations * RELEASED.candidates
-    if row.measure.get("ranking") == ABLATION:
+    if ranking == ABLATION:
         students = BLOCKS[row.role]
-    return copies * steps * (1 + students) / len(SPLITS)
+    return float(copies * steps * (1 + students))
 
 
 def of_noise_error(scale: Scale, row: RowConfig) -> float:
@@ -68,15 +73,18 @@ def images_of_rankings(scale: Scale, row: RowConfig) -> int:
 
 
 def of_pruning(scale: Scale, row: RowConfig) -> float:
-    """Sampling, and the fine-tuning of a student divided over its images."""
+    """Sampling with and without pruning; ranking and fine-tuning of a student divided over its images."""
     steps, _ = steps_and_copies(scale, row)
-    tuning = row.measure.get("tuning", {}).get(scale.name)
-    if tuning is None:
-        return float(steps)
-    learning = tuning["updates"] * tuning["batch"] * steps * 4  # student, its gradient as two, teacher
-    return float(steps + learning / images_of_pruning(scale, row))
+    once, strategy = 0.0, row.measure["strategy"]
+    if "ranking" in strategy:
+        once += of_one_ranking(scale, row, strategy["ranking"])
+    if "tuning" in row.measure:
+        tuning = row.measure["tuning"][scale.name]
+        once += tuning["updates"] * tuning["batch"] * steps * 4  # student, its gradient as two, teacher
+    return 2 * steps + once / images_of_pruning(scale, row)
 
 
 def images_of_pruning(scale: Scale, row: RowConfig) -> int:
     """Images of one strategy."""
-    return int(row.measure["images"][scale.name])
+    images = row.measure["images"][scale.name]
+    return int(images["blocks"] * images["size"])

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from experiments.importance_probe.prompts import SPLITS, PromptBlocks, PromptList
-from experiments.measurement import Evaluated
+from experiments.measurement import Evaluated, SeedBlocks
 from skiptune.errors import SkiptuneError
 from skiptune.runtime.seed_chunks import NUMERICS, AnyRun, open_run, read_chunks
 from skiptune.runtime.store import RunStore
@@ -71,7 +71,7 @@ class PromptMeans:
         return [float(value) for value in own]
 
 
-def joined(settings: AnyRun, blocks: PromptBlocks, store: RunStore) -> dict[str, Tensor]:
+def joined(settings: AnyRun, blocks: SeedBlocks, store: RunStore) -> dict[str, Tensor]:
     """What a run has stored of all images, one after the other."""
     chunks = read_chunks(open_run(settings, store), blocks.seeds)
     return {name: torch.cat([chunk[name] for chunk in chunks]) for name in chunks[0]}

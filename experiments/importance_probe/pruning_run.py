@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +14,6 @@ from torch import Tensor
 from experiments.importance_probe.prompted import PromptedModel, prompted_model
 from experiments.importance_probe.ranking_run import RankingRun, plain
 from skiptune.checkpoints.models import ModelRef
-from skiptune.checkpoints.students import Student
 from skiptune.data.images import to_uint8
 from skiptune.denoisers import Denoiser
 from skiptune.errors import SkiptuneError
@@ -23,18 +21,18 @@ from skiptune.evaluation.extractors import ExtractorRef
 from skiptune.evaluation.perceptual import load_lpips
 from skiptune.importance import ranked_strategies
 from skiptune.interventions.blocks import AttentionPruning, find_transformer_blocks, skipping
+from skiptune.interventions.replaced_weights import replaced_weights
 from skiptune.runtime.provenance import torch_release
 from skiptune.runtime.sampling import (
     IMAGES_KEPT,
     cached_extractor,
-    cached_model,
     not_finite,
     sampler_identity,
 )
 from skiptune.runtime.seed_chunks import CHUNK, NUMERICS, AnyRun
 from skiptune.samplers import initial_noise, make_sampler
 from skiptune.samplers.sample import sample
-from skiptune.training.objectives.pruned_student import PrunedStudent
+from skiptune.training.pruned_student import FineTuning, fine_tuned
 
 WHOLE: tuple[tuple[int, ...], ...] = ()
 
@@ -72,18 +70,6 @@ class Strategy:
 
 
 @dataclass(frozen=True)
-class FineTuning:
-    """How the student's transformers learn, with Adam at a rate that falls linearly to 0; see
-    ``PrunedStudent``."""
-
-    updates: int
-    batch: int
-    learning_rate: float
-    latents: int = 100
-    first_seed: int = 42
-
-
-@dataclass(frozen=True)
 class StudentRun:
     """Stored: the fine-tuned transformers of a pruned student, by their names in the network."""
 
@@ -113,28 +99,9 @@ class StudentRun:
         return {} if self.strategy.ranking is None else {"ranking": self.strategy.ranking}
 
     def build(self, seeds: range, inputs: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
-        teacher, tuning = cached_model(self.model, self.device), self.tuning
-        rows = prompted_model(self.model, self.device, [self.prompt], guidance=1.0).inputs
-        # In float32: steps of training would be lost in half precision.
-        student = copy.deepcopy(teacher).float()
-        objective = PrunedStudent(
-            student, teacher, rows, self.strategy.blocks_of(inputs), self.sampler,
-            tuning.latents, tuning.first_seed,
-        ).to(self.device)  # fmt: skip
-        generator = torch.Generator().manual_seed(tuning.first_seed)
-        optimizer = torch.optim.Adam(objective.trained.parameters(), lr=tuning.learning_rate)
-
-        def no_data(*_: Any) -> Any:
-            raise SkiptuneError("a pruned student learns from its teacher alone")
-
-        for update in range(tuning.updates):
-            for group in optimizer.param_groups:
-                group["lr"] = tuning.learning_rate * (1 - update / tuning.updates)
-            optimizer.zero_grad()
-            objective.loss(tuning.batch, no_data, generator).backward()
-            optimizer.step()
-        state = objective.trained.state_dict()
-        return {name: value.detach().cpu().contiguous() for name, value in state.items()}
+        made = prompted_model(self.model, self.device, [self.prompt], guidance=1.0)
+        blocks = self.strategy.blocks_of(inputs)
+        return fine_tuned(made.denoiser, made.inputs, blocks, self.sampler, self.tuning)
 
 
 @dataclass(frozen=True)
@@ -145,8 +112,8 @@ class PruningRun:
     Attributes:
         images: how many; number n has the noise of seed ``first_seed + n``.
         student: fine-tuned transformers in place of the network's own.
-        lpips: folder with LPIPS's weights and their digest, to measure the distance of the images themselves;
-            else it is that of their features.
+        lpips: folder with LPIPS's weights and their digest, to measure the distance of the images themselves,
+            for which the run of the whole network stores all of its images; else it is that of the features.
     """
 
     model: ModelRef
@@ -185,7 +152,12 @@ class PruningRun:
     @property
     def whole(self) -> PruningRun:
         """The same without pruning."""
-        return replace(self, strategy=Strategy(), student=None, lpips=None)
+        return replace(self, strategy=Strategy(), student=None)
+
+    @property
+    def kept_whole(self) -> bool:
+        """Whether all images are stored: those that LPIPS of the pruned ones is measured from."""
+        return self.lpips is not None and self.strategy == Strategy()
 
     @property
     def inputs(self) -> Mapping[str, AnyRun]:
@@ -203,19 +175,18 @@ class PruningRun:
         made = prompted_model(self.model, self.device, [self.prompt], guidance=1.0)
         blocks = self.strategy.blocks_of(inputs)
         numbers = range(seeds.start, min(seeds.stop, self.images))
-        if self.student is None:
+        with replaced_weights(made.denoiser, inputs.get("student", {})):
             chunk = self.sampled(made, numbers, blocks)
-        else:
-            tuned = Student(inputs["student"], "", self.model.sha256, blocks)
-            with tuned.attached_to(made.denoiser):
-                chunk = self.sampled(made, numbers, blocks)
-        images = chunk.pop("images")
-        if self.lpips is not None:  # of the whole network no more than a few images are stored
-            other = self.sampled(made, numbers, WHOLE)["images"]
-            chunk["distance"] = load_lpips(folder=self.lpips[0], device=self.device)(images, other).double()
-        elif "whole" in inputs:
-            chunk["distance"] = (chunk["features"] - inputs["whole"]["features"]).norm(dim=1).double()
-        return {**chunk, "images": images[:IMAGES_KEPT].contiguous()}
+        if "whole" in inputs:
+            chunk["distance"] = self.distance(chunk, inputs["whole"])
+        kept = len(numbers) if self.kept_whole else IMAGES_KEPT
+        return {**chunk, "images": chunk["images"][:kept].contiguous()}
+
+    def distance(self, own: Mapping[str, Tensor], whole: Mapping[str, Tensor]) -> Tensor:
+        """From the whole network's images, ``[N]`` float64."""
+        if self.lpips is None:
+            return (own["features"] - whole["features"]).norm(dim=1).double()
+        return load_lpips(folder=self.lpips[0], device=self.device)(own["images"], whole["images"]).double()
 
     def sampled(
         self, made: PromptedModel, numbers: range, blocks: Sequence[Sequence[int]]

@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor
 
+from skiptune.denoisers import build_denoiser
 from skiptune.errors import SkiptuneError
 from skiptune.runtime.precision import HALF_PRECISIONS
 from skiptune.training.loss_scale import LossScale
-from skiptune.training.objectives import make_network, make_objective
+from skiptune.training.objectives import make_objective
 from skiptune.training.objectives.objective import Data
 from skiptune.training.parallel import average_over_workers
 from skiptune.training.settings import DenoiserTraining
@@ -24,7 +25,7 @@ class TrainingStep:
     """
 
     def __init__(self, settings: DenoiserTraining, device: torch.device):
-        objective = make_objective(settings.loss, make_network(settings.loss, settings.denoiser))
+        objective = make_objective(settings.loss, build_denoiser(settings.denoiser))
         self.objective = objective.to(device).to(memory_format=torch.channels_last)
         if settings.compile:
             # Small networks are bound by the launching of kernels, which a CUDA graph does at once.

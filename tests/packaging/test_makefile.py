@@ -76,8 +76,7 @@ def test_all_tables_and_trainings_are_found(root: Path) -> None:
     for path in (root / "configs/training").glob("*.yaml"):
         of_paper_scale = re.search("_imagenet64|_cifar10$|_celeba$", path.stem) is not None  # needs GPUs
         on_the_way = path.stem.startswith("ddim1_")  # DDIM-2 exports DDIM-1
-        of_a_strategy = path.stem.startswith("pruned_student_")  # made when one is wanted
-        assert (path.stem in names) != (of_paper_scale or on_the_way or of_a_strategy)
+        assert (path.stem in names) != (of_paper_scale or on_the_way)
     assert "training.seed=$seed suffix=_seed$seed" in trainings and names.count("ddim2_digits") == 2
     assert names.index("edm_glyphs") < names.index("cd_glyphs")  # a teacher comes before its students
 

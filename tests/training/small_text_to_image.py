@@ -2,7 +2,6 @@
 
 import torch
 
-from skiptune.checkpoints.desk import save_desk_denoiser
 from skiptune.denoisers import build_denoiser
 
 WORDS = ["a", "red", "blue", "letter", "K", "on", "white"]
@@ -33,8 +32,3 @@ def small(seed=0):
     """Frozen, in evaluation mode."""
     torch.manual_seed(seed)
     return build_denoiser(DESCRIPTION).eval().requires_grad_(False)
-
-
-def saved(name, folder):
-    """A file of such a network, as the shipped models have it."""
-    return save_desk_denoiser(name, DESCRIPTION, small().state_dict(), {}, folder)

@@ -95,18 +95,17 @@ def test_command_of_a_configuration_is_complete(name: str) -> None:
         assert snapshot["images"] % (training["batch"] * training["checkpoint_every"]) == 0
         assert snapshot["images"] < training["images"] and training["decay_images"] == 0
     made, steps = model["name"], 700
-    if kind in ("skip_coefficients", "pruned_student"):
+    if kind == "skip_coefficients":
         teacher = training["loss"]["teacher"]
         assert model["name"] == (teacher if isinstance(teacher, str) else teacher["name"])
-        made, steps = training.pop("name", name), 500
+        made, steps = training.pop("name"), 500
     assert made == name and training["images"] // training["batch"] >= steps
     assert (model["kind"] == "desk") == (training["device"] == "cpu")
     assert (config["export"] == "skiptune/checkpoints/desk") == (model["kind"] == "desk")
     settings = DenoiserTraining(name=name, denoiser=model["denoiser"], dataset=model["dataset"], **training)
     assert settings.learning_rate_at(settings.images // 2) == settings.learning_rate
-    if model["kind"] != "diffusers":  # such a folder describes itself
-        with torch.device("cpu" if model["kind"] == "desk" else "meta"):
-            build_denoiser(settings.denoiser)
+    with torch.device("cpu" if model["kind"] == "desk" else "meta"):
+        build_denoiser(settings.denoiser)
 
 
 @pytest.mark.parametrize(

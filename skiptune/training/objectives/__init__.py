@@ -1,7 +1,6 @@
 """Training objectives by name: the losses of one network, and what begins with a trained one, the teacher.
 
-The latter are the distillation into one step, fine-tuning, also of pruned students, and the learning of skip
-coefficients.
+The latter are the distillation into one step, fine-tuning, and the learning of skip coefficients.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
-from skiptune.denoisers import Denoiser, build_denoiser
+from skiptune.denoisers import Denoiser
 from skiptune.denoisers.latent import LatentDenoiser
 from skiptune.errors import SkiptuneError
 from skiptune.evaluation.extractors import ExtractorRef, FeatureExtractor, load_extractor
@@ -23,16 +22,14 @@ from skiptune.training.objectives.latent import LatentDenoising
 from skiptune.training.objectives.objective import Denoising, Objective
 from skiptune.training.objectives.prompted import PromptedDenoising
 from skiptune.training.objectives.prompted_consistency import PromptedConsistency
-from skiptune.training.objectives.pruned_student import PrunedStudent
 from skiptune.training.objectives.skip_coefficients import SkipCoefficientLearning
-from skiptune.training.objectives.teacher import inputs_for_teacher, load_teacher
+from skiptune.training.objectives.teacher import load_teacher
 
 FROM_TEACHER: dict[str, Callable[..., Objective]] = {
     "consistency_distillation": ConsistencyDistillation,
     "diff_instruct": DiffInstruct,
     "feature_denoising": FeatureDenoising,
     "prompted_consistency": PromptedConsistency,
-    "pruned_student": PrunedStudent,
     "skip_coefficients": SkipCoefficientLearning,
 }
 
@@ -64,23 +61,13 @@ def check_objective(settings: Mapping[str, Any]) -> None:
         )
 
 
-def make_network(settings: Mapping[str, Any], description: Mapping[str, Any]) -> Denoiser:
-    """The network that the objective of these settings trains, from its description.
-
-    A folder of diffusers describes itself: where the description names no class, it is the teacher's network.
-    """
-    if "class" in description or "teacher" not in settings:
-        return build_denoiser(description)
-    return load_teacher(settings["teacher"], settings.get("checkpoints", "checkpoints")).requires_grad_(True)
-
-
 def make_objective(settings: Mapping[str, Any], denoiser: Denoiser) -> Objective:
     """The objective ``{"name": ..., arguments}`` that trains ``denoiser``.
 
     One of ``FROM_TEACHER`` takes ``teacher`` (name of a desk model, or a model configuration, whose file is
     then in the folder ``checkpoints``) besides the arguments of its class, of which ``features`` likewise is
-    the name of a shipped extractor or a features configuration, and ``prompts`` are a list of texts. The loss
-    of a latent denoiser takes ``autoencoder``, the name of the desk autoencoder that makes the latents.
+    the name of a shipped extractor or a features configuration. The loss of a latent denoiser takes
+    ``autoencoder``, the name of the desk autoencoder that makes the latents.
 
     Raises:
         SkiptuneError: as ``check_objective``, and for a teacher or features that cannot be had or do not fit.
@@ -100,10 +87,7 @@ def make_objective(settings: Mapping[str, Any], denoiser: Denoiser) -> Objective
     folder, arguments = settings.get("checkpoints", "checkpoints"), _arguments(settings)
     if "features" in arguments:
         arguments["features"] = _features(arguments["features"], folder)
-    teacher = load_teacher(settings["teacher"], folder)
-    if "prompts" in arguments:
-        arguments["prompts"] = inputs_for_teacher(settings["teacher"], teacher, arguments["prompts"], folder)
-    return FROM_TEACHER[settings["name"]](denoiser, teacher, **arguments)
+    return FROM_TEACHER[settings["name"]](denoiser, load_teacher(settings["teacher"], folder), **arguments)
 
 
 def _loss(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from skiptune.checkpoints.desk import load_desk_denoiser
 from skiptune.checkpoints.models import load_model, resolve_model
-from skiptune.checkpoints.prompted import inputs_of_prompts
 from skiptune.denoisers import Denoiser
-from skiptune.denoisers.text_to_image import TextToImage
 from skiptune.errors import SkiptuneError
 
 Teacher = str | Mapping[str, Any]
@@ -27,23 +23,6 @@ def load_teacher(teacher: Teacher, checkpoints: str) -> Denoiser:
     if isinstance(teacher, str):
         return load_desk_denoiser(teacher).denoiser
     return load_model(resolve_model(teacher, Path(checkpoints))).eval().requires_grad_(False)
-
-
-def inputs_for_teacher(
-    teacher: Teacher, network: Denoiser, prompts: Sequence[str], checkpoints: str
-) -> dict[str, Tensor]:
-    """Inputs of the loaded teacher for each prompt, ``[P, ...]``.
-
-    Raises:
-        SkiptuneError: no prompt, or a teacher that takes none.
-    """
-    if isinstance(prompts, str) or not prompts:
-        raise SkiptuneError(f"prompts are a list with at least one text, not {prompts!r}")
-    if not isinstance(teacher, str):
-        return inputs_of_prompts(resolve_model(teacher, Path(checkpoints)), network, prompts)
-    if not isinstance(network, TextToImage):
-        raise SkiptuneError(f"{teacher} takes no prompts; choose a text-to-image teacher")
-    return network.inputs(prompts)
 
 
 def begin_as(student: Denoiser, teacher: Denoiser) -> None:

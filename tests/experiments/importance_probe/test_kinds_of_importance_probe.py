@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from experiments.bench import Bench, NotComputed
+from experiments.importance_probe.costs import of_pruning
 from experiments.importance_probe.prompt_means import PromptMeans, joined
 from experiments.importance_probe.prompts import prompt_list
+from experiments.importance_probe.pruning_run import PruningRun
 from experiments.registry import measurement
 from experiments.scale import Scale
 from experiments.tables.config import RowConfig
@@ -142,9 +144,16 @@ def test_error_of_the_noise_prediction(values: Callable[..., Any]) -> None:
     assert dead["mse_1"] != plain["mse_1"]
 
 
+PRUNED: dict[str, Any] = {
+    "kind": "pruning",
+    "prompt": {"desk": "a red letter K"},
+    "images": {"desk": {"first_seed": 142, "blocks": 2, "size": 50}},
+    "distance": {"desk": "features"},
+}
+
+
 def test_pruning_a_dead_block_changes_nothing(values: Callable[..., Any]) -> None:
-    measure = {"kind": "pruning", "prompt": {"desk": "a red letter K"}, "images": {"desk": 100}}
-    measure["distance"] = {"desk": "features"}
+    measure = PRUNED
     dead = values({**measure, "strategy": {"blocks": [[0], [0]]}}, None, "fid", "distance")
     assert dead["distance"] == [0, 0] and dead["fid"] == pytest.approx([0, 0], abs=1e-3)
     # The first of the ranked strategies skips the least important block at both steps: the dead one.
@@ -152,13 +161,54 @@ def test_pruning_a_dead_block_changes_nothing(values: Callable[..., Any]) -> Non
     assert values({**measure, "strategy": ranked}, None, "distance")["distance"] == [0, 0]
     alive = values({**measure, "strategy": {"blocks": [[3], [3]]}}, None, "fid", "distance")
     assert min(alive["fid"]) > 0.01 and min(alive["distance"]) > 0.01
-    tuning = {"desk": {"updates": 12, "batch": 4, "learning_rate": 3e-3}}
+    tuning = {"desk": {"updates": 12, "batch": 4, "learning_rate": 3e-3, "decay": "linear"}}
     tuned = values({**measure, "strategy": {"blocks": [[3], [3]]}, "tuning": tuning}, None, "distance")
     assert sum(tuned["distance"]) < sum(alive["distance"])
     with pytest.raises(SkiptuneError, match=r"LPIPS .*missing"):
         values({**measure, "strategy": ranked, "distance": {"desk": "lpips"}}, None, "distance")
     with pytest.raises(SkiptuneError, match="there is no ranked strategy 4: there are 4"):
         values({**measure, "strategy": {**ranked, "choice": 4}}, None, "distance")
+
+
+def test_what_a_ranked_strategy_skipped_and_which_noise_it_had(small: Scale, bench: Bench, row: Row) -> None:
+    own = row({**PRUNED, "strategy": {"ranking": "ablation", "skip": 2, "choice": 0}})
+    (result,) = bench.measure([measurement(small, own, own.intervention, small.report, ("distance",))])
+    first, second = (set(step.split("+")) for step in result.chosen["blocks"].split(" / "))
+    assert "0" in first & second and len(first) == len(second) == 2  # the dead block is the least important
+    assert result.bounds == ((142, 191), (192, 241))
+    strategy = {"blocks": [[int(number) for number in step] for step in (first, second)]}
+    same = row({**PRUNED, "strategy": strategy})
+    (by_hand,) = bench.measure([measurement(small, same, same.intervention, small.report, ("distance",))])
+    assert by_hand.blocks == result.blocks and min(result.blocks["distance"]) > 0
+
+
+def test_the_whole_network_keeps_the_images_that_lpips_needs(small: Scale, row: Row, tmp_path: Path) -> None:
+    own = row({**PRUNED, "strategy": {"blocks": [[3], [3]]}})
+    plain = measurement(small, own, own.intervention, small.report, ("distance",)).settings
+    assert isinstance(plain, PruningRun)
+    run = replace(plain, lpips=(tmp_path, "digest"))
+    assert run.inputs["whole"] == run.whole and not run.kept_whole
+    counts = [len(one.build(range(250), {})["images"]) for one in (plain.whole, run.whole)]
+    assert counts == [16, 100]
+
+
+def test_images_are_not_of_the_latents_that_a_student_learned_from(small: Scale, row: Row) -> None:
+    tuning = {"desk": {"updates": 1, "batch": 4, "learning_rate": 1e-3, "decay": "none", "first_seed": 242}}
+    own = row({**PRUNED, "strategy": {"blocks": [[3], [3]]}, "tuning": tuning})
+    made = measurement(small, own, own.intervention, small.report, ("distance",))
+    assert made.blocks.bounds[-1] == (192, 241)
+    tuning["desk"]["first_seed"] = 241
+    with pytest.raises(SkiptuneError, match="learns from seeds 241 to 340, images are of 142 to 241"):
+        measurement(small, own, own.intervention, small.report, ("distance",))
+
+
+def test_pruning_counts_ranking_tuning_and_the_whole_network(small: Scale, row: Row) -> None:
+    plain = {**PRUNED, "strategy": {"blocks": [[3], [3]]}}
+    assert of_pruning(small, row(plain)) == 2 + 2
+    ranked = {**PRUNED, "strategy": {"ranking": "ablation", "skip": 1, "choice": 0}}
+    assert of_pruning(small, row(ranked)) == 4 + 2 * (1 + 7) / 100
+    tuning = {"desk": {"updates": 5, "batch": 4, "learning_rate": 1e-3, "decay": "none"}}
+    assert of_pruning(small, row({**plain, "tuning": tuning})) == 4 + 5 * 4 * 2 * 4 / 100
 
 
 def test_a_missing_result_tells_why_its_input_failed(small: Scale, row: Row, tmp_path: Path) -> None:

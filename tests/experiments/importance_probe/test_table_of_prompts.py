@@ -57,7 +57,8 @@ def test_a_table_of_prompts(small: Scale, bench: Bench, tmp_path: Path) -> None:
             "claims": [claim],
             "figures": [
                 {"draw": "differences", "metrics": ["score"], "caption": "c"},
-                {"draw": "plane", "x": "distance", "y": "score", "y_minus_baseline": True, "caption": "c"},
+                {"draw": "plane", "x": "distance", "y": "score", "y_minus_baseline": True, "caption": "c",
+                 "y_title": {"desk": "agreement"}},
                 {"draw": "importance_map", "metric": "importance", "caption": "c"},
                 {**grid, "rows": [["vanilla"], ["w0.5", "w1.5"]], "caption": "c"},
                 {**lines, "level_arm": "vanilla", "arms": ["weight"], "caption": "c"},

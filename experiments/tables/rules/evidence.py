@@ -17,8 +17,8 @@ class Evidence:
     """What was measured on the report seeds: row id -> metric -> one value per seed block.
 
     `selected`: row id -> what was chosen for it on the selection seeds. `interventions`: row id -> the
-    settings that its images were sampled with, learned coefficients among them. `unit`: what there is one
-    value of, seed blocks or prompts.
+    settings that its images were sampled with, learned coefficients and what its run chose among them.
+    `unit`: what there is one value of, seed blocks or prompts.
     """
 
     config: TableConfig

@@ -200,6 +200,9 @@ def test_images_are_not_of_the_latents_that_a_student_learned_from(small: Scale,
     tuning["desk"]["first_seed"] = 241
     with pytest.raises(SkiptuneError, match="learns from seeds 241 to 340, images are of 142 to 241"):
         measurement(small, own, own.intervention, small.report, ("distance",))
+    many = {"desk": {"first_seed": 142, "blocks": 6, "size": 50}}
+    with pytest.raises(SkiptuneError, match="6 blocks of 50 images; give at least 1 of 2, and 250 images"):
+        measurement(small, row({**own.measure, "images": many}), own.intervention, small.report, ("fid",))
 
 
 def test_pruning_counts_ranking_tuning_and_the_whole_network(small: Scale, row: Row) -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+from experiments.importance_probe import variances
 from experiments.importance_probe.acting import FOUND, RANKED
 from experiments.importance_probe.equation_run import IMAGES, NOISES
+from experiments.importance_probe.probes import probe_settings
 from experiments.importance_probe.prompt_scores import prompts_per_category
+from experiments.importance_probe.prompted import Guidance
 from experiments.importance_probe.prompts import SPLITS, count_images
 from experiments.importance_probe.ranking_run import ABLATION
 from experiments.network_run import measure_section
 from experiments.scale import Scale
 from experiments.tables.config import RowConfig
-from skiptune.importance import RELEASED
 from skiptune.runtime.seed_chunks import CHUNK
 from skiptune.samplers import make_sampler
 
@@ -20,7 +25,7 @@ BLOCKS = {"sd_turbo": 7, "sd_2_1": 7, "sdxl_turbo": 5, "sdxl": 5}  # of the fami
 def steps_and_copies(scale: Scale, row: RowConfig) -> tuple[int, int]:
     """Steps of the row's sampler, and network evaluations in each: 2 with guidance."""
     steps = make_sampler(**scale.sampler(row.sampler)).num_steps
-    return steps, 1 if scale.role(row.role).guidance == 1 else 2
+    return steps, Guidance.of(scale.role(row.role)).copies
 
 
 def of_scores(scale: Scale, row: RowConfig) -> float:
@@ -31,14 +36,15 @@ def of_scores(scale: Scale, row: RowConfig) -> float:
 
 def of_ranking(scale: Scale, row: RowConfig) -> float:
     """Half of what ranks the blocks for a prompt, for each of its images."""
-    return of_one_ranking(scale, row, row.measure.get("ranking")) / len(SPLITS)
+    return of_one_ranking(scale, row, row.measure) / len(SPLITS)
 
 
-def of_one_ranking(scale: Scale, row: RowConfig, ranking: str | None) -> float:
-    """The teacher and, at the most, every student, for one prompt."""
+def of_one_ranking(scale: Scale, row: RowConfig, settings: Mapping[str, Any]) -> float:
+    """The teacher and, at the most, every student, for one prompt; ``settings`` name ranking and probe."""
     steps, copies = steps_and_copies(scale, row)
-    students = RELEASED.runs * RELEASED.iterations * RELEASED.candidates
-    if ranking == ABLATION:
+    probe = probe_settings(scale, settings.get("probe"))
+    students = probe.runs * probe.iterations * probe.candidates
+    if settings.get("ranking") == ABLATION:
         students = BLOCKS[row.role]
     return float(copies * steps * (1 + students))
 
@@ -60,6 +66,16 @@ def of_weights(scale: Scale, row: RowConfig) -> float:
     return 0.0
 
 
+def of_variances(scale: Scale, row: RowConfig) -> float:
+    """Of the images of a case, divided among the rows of its run, one for every step and block."""
+    return variances.NOISES * 2 * (1 + 1 / BLOCKS[row.role])
+
+
+def images_of_variances(scale: Scale, row: RowConfig) -> int:
+    """Those of all cases."""
+    return int(row.measure["cases"]) * variances.IMAGES
+
+
 def images_of_prompts(scale: Scale, row: RowConfig) -> int:
     """One of every prompt and split."""
     return count_images(scale, prompts_per_category(measure_section(row), scale))
@@ -77,7 +93,7 @@ def of_pruning(scale: Scale, row: RowConfig) -> float:
     steps, _ = steps_and_copies(scale, row)
     once, strategy = 0.0, row.measure["strategy"]
     if "ranking" in strategy:
-        once += of_one_ranking(scale, row, strategy["ranking"])
+        once += of_one_ranking(scale, row, strategy)
     if "tuning" in row.measure:
         tuning = row.measure["tuning"][scale.name]
         once += tuning["updates"] * tuning["batch"] * steps * 4  # student, its gradient as two, teacher

@@ -128,10 +128,10 @@ def pruning(
 ) -> Closeness:
     """``measure: {kind: pruning, prompt: {scale: text}, images, distance, strategy, tuning}``.
 
-    ``strategy`` is ``{blocks: [numbers for every step]}`` or ``{ranking, skip, choice}``; ``images``, by
-    scale ``{first_seed, blocks, size}``; ``tuning``, by scale ``{updates, batch, learning_rate, decay}`` and
-    perhaps ``latents`` and ``first_seed``, fine-tunes the student's transformers first, on other seeds than
-    those of the images; ``distance``, by scale ``features`` or ``lpips``.
+    ``strategy`` is ``{blocks: [numbers for every step]}`` or ``{ranking, skip, choice, probe}``. By scale:
+    ``images: {first_seed, blocks, size}``; ``distance``, ``features`` or ``lpips``; ``tuning: {updates,
+    batch, learning_rate, decay}`` and perhaps ``latents`` and ``first_seed``, by which the student's
+    transformers are fine-tuned first, on other seeds than those of the images.
 
     Raises:
         SkiptuneError: settings that do not fit, a role with guidance, a missing file.
@@ -206,6 +206,6 @@ def strategy_of(section: Section, scale: Scale, row: RowConfig, text: str) -> St
         return Strategy(tuple(tuple(step) for step in blocks))
     ranking = section.choice("ranking", RANKINGS)
     skip, choice = section.take("skip", int), section.take("choice", int)
+    found = ranking_run(scale, row, one_prompt(scale, text), ranking, section)
     section.finish()
-    found = ranking_run(scale, row, one_prompt(scale, text), ranking)
     return Strategy(ranking=found, skip=skip, choice=choice)

@@ -99,7 +99,7 @@ class StudentRun:
         return {} if self.strategy.ranking is None else {"ranking": self.strategy.ranking}
 
     def build(self, seeds: range, inputs: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
-        made = prompted_model(self.model, self.device, [self.prompt], guidance=1.0)
+        made = prompted_model(self.model, self.device, [self.prompt])
         blocks = self.strategy.blocks_of(inputs)
         return fine_tuned(made.denoiser, made.inputs, blocks, self.sampler, self.tuning)
 
@@ -172,7 +172,7 @@ class PruningRun:
 
     def build(self, seeds: range, inputs: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
         """Raises SkiptuneError for NaN or infinity in an image."""
-        made = prompted_model(self.model, self.device, [self.prompt], guidance=1.0)
+        made = prompted_model(self.model, self.device, [self.prompt])
         blocks = self.strategy.blocks_of(inputs)
         numbers = range(seeds.start, min(seeds.stop, self.images))
         with replaced_weights(made.denoiser, inputs.get("student", {})):

@@ -22,11 +22,12 @@ from experiments.bench import Bench
 from experiments.cost import dry_run
 from experiments.fitting import with_fitting_batches
 from experiments.make_table import make_table, measure_floors, measure_rows
-from experiments.scale import Scale, named, parse_scale, role_descriptions
+from experiments.roles import role_descriptions
+from experiments.scale import Scale, named, parse_scale
 from experiments.tables.config import RowConfig, TableConfig
+from experiments.tables.index import table_folder
 from experiments.tables.read import parse_table
 from experiments.tables.render import render_text
-from experiments.tables.write import table_folder
 from experiments.tracked import row_runs, table_run
 from experiments.wanted import seeded
 from scripts.common import (

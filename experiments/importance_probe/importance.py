@@ -23,6 +23,7 @@ from skiptune.importance import RELEASED
 
 ANOTHER = 1000  # between the draws of two independent probes
 OF_BLOCKS = ("position", "importance")  # metrics that take one ranking
+PROBES = "probes of one prompt"
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,8 @@ def importance(
     spec.finish()
     first = ranking_run(scale, row, prompts, ranking, own_draws=own_draws)
     if all(metric.partition("_")[0] in OF_BLOCKS for metric in metrics):
-        return RankMeans(first, prompts, metrics, step=step)
+        unit = PROBES if own_draws else "prompts"
+        return RankMeans(first, prompts, metrics, unit=unit, step=step)
     if ranking == PROBE:
         second = replace(first, probe=replace(RELEASED, seed=RELEASED.seed + ANOTHER))
     else:

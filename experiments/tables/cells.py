@@ -43,7 +43,7 @@ def sheets(result: TableResult, config: TableConfig) -> list[Sheet]:
         return [_sheet("", every, config.rows, result.rows, result, config)]
     found = []
     for part in config.parts:
-        sources = [row for row in config.rows if row.arm in part.arms]
+        sources = [row for row in config.rows if part.has(row)]
         labels = {row.label for row in sources}
         rows = [row for row in result.rows if row.label in labels]
         columns = [column for column in every if column.key in part.columns]

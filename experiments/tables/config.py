@@ -123,11 +123,15 @@ class FigureConfig:
 
 @dataclass(frozen=True)
 class PartConfig:
-    """Some rows (those of `arms`) with the columns that have something to say of them."""
+    """Some columns, with the rows that they have something to say of: those of `arms`, all if empty."""
 
     title: str
-    arms: tuple[str, ...]
     columns: tuple[str, ...]
+    arms: tuple[str, ...]
+
+    def has(self, row: RowConfig) -> bool:
+        """Whether the row is in this part."""
+        return not self.arms or row.arm in self.arms
 
 
 @dataclass(frozen=True)

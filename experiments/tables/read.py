@@ -85,8 +85,8 @@ def _column(section: Section) -> ColumnConfig:
 def _part(section: Section) -> PartConfig:
     part = PartConfig(
         title=section.take("title", str),
-        arms=tuple(section.take("arms", Sequence)),
         columns=tuple(section.take("columns", Sequence)),
+        arms=tuple(section.optional("arms", Sequence, ())),
     )
     section.finish()
     return part
@@ -195,11 +195,11 @@ def _check(config: TableConfig, source: str) -> None:
 
 
 def _check_parts(config: TableConfig, source: str) -> None:
-    """Every row is in one part; every column that a part names exists."""
+    """Every row is in some part; arms and columns that a part names exist."""
     keys, arms = {column.key for column in config.columns}, {row.arm for row in config.rows}
-    placed = [arm for part in config.parts for arm in part.arms]
-    if odd := sorted(set(placed) ^ arms) or sorted({arm for arm in placed if placed.count(arm) > 1}):
-        raise SkiptuneError(f"{source}: every arm of the rows is in one of the parts; look at '{odd[0]}'")
     for part in config.parts:
-        if unknown := sorted(set(part.columns) - keys):
-            raise SkiptuneError(f"{source}: part '{part.title}' names '{unknown[0]}', which is no column")
+        if unknown := sorted(set(part.columns) - keys) + sorted(set(part.arms) - arms):
+            raise SkiptuneError(f"{source}: part '{part.title}' names '{unknown[0]}', which there is not")
+    for row in config.rows:
+        if not any(part.has(row) for part in config.parts):
+            raise SkiptuneError(f"{source}: row '{row.id}' is in no part; name its arm '{row.arm}' in one")

@@ -92,14 +92,18 @@ def test_parts_hold_their_rows_and_columns_alone() -> None:
         "middle",
     ]  # no value of the paper among its rows
     assert ranks.rows == [["ranks", "0.50 [0.40, 0.60]"]]
+    both = [{"title": title, "columns": [title]} for title in ("score", "gain")]  # of all rows
+    assert [[cells[0] for cells in sheet.rows] for sheet in sheets(measured(), config(parts=both))] == [
+        ["vanilla", "weighted", "ranks"]
+    ] * 2
 
 
 @pytest.mark.parametrize(
     ("parts", "words"),
     [
-        (PARTS[:1], "look at 'ranks'"),
-        ([*PARTS, PARTS[1]], "look at 'ranks'"),
+        (PARTS[:1], "row 'r' is in no part; name its arm 'ranks'"),
         ([{**PARTS[0], "columns": ["scores"]}, PARTS[1]], "part 'Scores' names 'scores'"),
+        ([*PARTS, {**PARTS[1], "arms": ["rank"]}], "part 'Ranks' names 'rank'"),
     ],
 )
 def test_parts_that_leave_a_row_out_are_refused(parts: list[dict[str, Any]], words: str) -> None:

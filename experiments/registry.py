@@ -30,6 +30,7 @@ from experiments.importance_probe.noise_error import noise_error
 from experiments.importance_probe.planted import planted_importance
 from experiments.importance_probe.prompt_scores import prompt_scores
 from experiments.importance_probe.pruning import pruning
+from experiments.importance_probe.variances import variances
 from experiments.learned import with_coefficients
 from experiments.measurement import Measurement, SeedBlocks
 from experiments.s2dm import (
@@ -147,6 +148,9 @@ KINDS: dict[str, Kind] = {
         images=planted.images,
         prompts=True,
         scorer=True,
+    ),
+    "variance_terms": Kind(
+        variances, costs.of_variances, features=False, images=costs.images_of_variances, prompts=True
     ),
     "pruning": Kind(pruning, costs.of_pruning, images=costs.images_of_pruning),
     "training_records": Kind(training_records.training_records, training_records.evaluations, features=False),

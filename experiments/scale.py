@@ -27,9 +27,10 @@ class Role:
 
     `loss_features` are the networks whose features denoising losses are taken in; `coefficients` the files
     of learned skip coefficients by variant, without their ending. `suffixes`, one per training seed, end the
-    names of models that differ in nothing but that seed: each makes one of the report blocks. `scorer` of
-    text-to-image roles is the configuration of a `ScorerRef`, `guidance` the scale (1: none) of `Prompted`,
-    `micro_batch` the images that go through the network together where the scale's are too many.
+    names of models that differ in nothing but that seed: each makes one of the report blocks. Of roles with
+    prompts `scorer` is the configuration of a `ScorerRef`, `guidance` the scale (1: none) and
+    `negative_prompt` the other half of classifier-free guidance. `micro_batch` are the images that go through
+    the network together where the scale's are too many.
     """
 
     model: Config
@@ -42,6 +43,7 @@ class Role:
     suffixes: tuple[str, ...] = ("",)
     scorer: Config | None = None
     guidance: float = 1.0
+    negative_prompt: str | None = None
     micro_batch: int | None = None
 
     @property
@@ -60,6 +62,7 @@ class Scale:
         protocol: how the seed blocks of samples become the reported number.
         micro_batch: images that go through a network together; None: ``auto``, see `experiments/fitting.py`.
         prompts: which ones text-to-image roles get, see `experiments/importance_probe/prompts.py`.
+        probe, probes: the Importance Probe's name, and the constants of ``configs/probe`` by name.
     """
 
     name: str
@@ -75,6 +78,8 @@ class Scale:
     protocol: Protocol
     precision: str = "fp32"
     prompts: Config = field(default_factory=dict)
+    probe: str = "released"
+    probes: Mapping[str, Config] = field(default_factory=dict)
 
     def role(self, name: str) -> Role:
         """The role of that name. Raises SkiptuneError, listing the known ones, if the scale has none."""
@@ -242,6 +247,8 @@ def parse_scale(config: Config, bench_device: str) -> Scale:
         device=bench_device,
         protocol=table_protocol(scale["protocol"], blocks["report"]),
         prompts=scale["prompts"],
+        probe=scale["probe"],
+        probes=config["probes"],
         **blocks,
     )
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from experiments.importance_probe.prompt_run import cached_scorer
-from experiments.importance_probe.prompted import prompted_model
+from experiments.importance_probe.prompted import Guidance, prompted_model
 from experiments.importance_probe.prompts import PromptList, prompt_list
 from experiments.measurement import Evaluated, SeedBlocks
 from experiments.scale import Scale
@@ -85,7 +85,7 @@ class TrainedNetwork:
 
     model: ModelRef
     prompts: PromptList
-    guidance: float
+    guidance: Guidance
     scorer: ScorerRef | None
     device: str
 
@@ -94,7 +94,7 @@ class TrainedNetwork:
         return {
             "model": self.model.identity,
             "prompts": self.prompts.identity,
-            "guidance": self.guidance,
+            "guidance": self.guidance.identity,
             "scorer": None if self.scorer is None else self.scorer.identity,
             "device": self.device,
         }
@@ -118,7 +118,7 @@ def networks_of(scale: Scale, role_name: str) -> Networks:
         return UntrainedNetworks(role.model["name"], canonical_json(role.model["denoiser"]))
     model = resolve_model(role.model, scale.checkpoints)
     scorer = None if role.scorer is None else ScorerRef.resolve(role.scorer, scale.checkpoints)
-    return TrainedNetwork(model, prompt_list(scale), role.guidance, scorer, scale.device)
+    return TrainedNetwork(model, prompt_list(scale), Guidance.of(role), scorer, scale.device)
 
 
 @dataclass(frozen=True)

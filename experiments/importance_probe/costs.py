@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from experiments.importance_probe import variances
 from experiments.importance_probe.acting import FOUND, RANKED
 from experiments.importance_probe.equation_run import IMAGES, NOISES
+from experiments.importance_probe.probes import probe_settings
 from experiments.importance_probe.prompt_scores import prompts_per_category
+from experiments.importance_probe.prompted import Guidance
 from experiments.importance_probe.prompts import SPLITS, count_images
 from experiments.importance_probe.ranking_run import ABLATION
 from experiments.network_run import measure_section
 from experiments.scale import Scale
 from experiments.tables.config import RowConfig
-from skiptune.importance import RELEASED
 from skiptune.runtime.seed_chunks import CHUNK
 from skiptune.samplers import make_sampler
 
@@ -20,7 +22,7 @@ BLOCKS = {"sd_turbo": 7, "sd_2_1": 7, "sdxl_turbo": 5, "sdxl": 5}  # of the fami
 def steps_and_copies(scale: Scale, row: RowConfig) -> tuple[int, int]:
     """Steps of the row's sampler, and network evaluations in each: 2 with guidance."""
     steps = make_sampler(**scale.sampler(row.sampler)).num_steps
-    return steps, 1 if scale.role(row.role).guidance == 1 else 2
+    return steps, Guidance.of(scale.role(row.role)).copies
 
 
 def of_scores(scale: Scale, row: RowConfig) -> float:
@@ -32,7 +34,8 @@ def of_scores(scale: Scale, row: RowConfig) -> float:
 def of_ranking(scale: Scale, row: RowConfig) -> float:
     """The teacher and, at the most, every student; half of it for each of a prompt's images."""
     steps, copies = steps_and_copies(scale, row)
-    students = RELEASED.runs * RELEASED.iterations * RELEASED.candidates
+    probe = probe_settings(scale, row.measure.get("probe"))
+    students = probe.runs * probe.iterations * probe.candidates
     if row.measure.get("ranking") == ABLATION:
         students = BLOCKS[row.role]
     return copies * steps * (1 + students) / len(SPLITS)
@@ -53,6 +56,16 @@ def of_weights(scale: Scale, row: RowConfig) -> float:
         steps, _ = steps_and_copies(scale, row)
         return steps * NOISES * (1 + BLOCKS[row.role]) * IMAGES / CHUNK
     return 0.0
+
+
+def of_variances(scale: Scale, row: RowConfig) -> float:
+    """Of the images of a case, divided among the rows of its run, one for every step and block."""
+    return variances.NOISES * 2 * (1 + 1 / BLOCKS[row.role])
+
+
+def images_of_variances(scale: Scale, row: RowConfig) -> int:
+    """Those of all cases."""
+    return int(row.measure["cases"]) * variances.IMAGES
 
 
 def images_of_prompts(scale: Scale, row: RowConfig) -> int:

@@ -8,10 +8,11 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from experiments.importance_probe.known_noise import clean_images
+from experiments.importance_probe.known_noise import FOUND_WITH, clean_images
 from experiments.importance_probe.prompted import prompted_model
 from experiments.importance_probe.prompts import PromptList
-from skiptune.checkpoints.models import ModelRef
+from experiments.scale import Scale
+from skiptune.checkpoints.models import ModelRef, resolve_model
 from skiptune.importance import fitted_weights, optimal_weights
 from skiptune.runtime.provenance import torch_release
 from skiptune.runtime.sampling import sampler_identity
@@ -21,6 +22,14 @@ from skiptune.samplers import initial_noise, make_sampler
 EQUATIONS = {"eq4": optimal_weights, "fitted": fitted_weights}
 IMAGES, NOISES = 32, 8
 FIRST_NOISE = 900_000_000  # seeds of the noises that weights are found with, no image's
+
+
+def exact_model(scale: Scale, role_name: str) -> ModelRef:
+    """A role's model in float32, whatever its files hold: differences of predictions ask for it."""
+    model = scale.role(role_name).model
+    if "as_stored" in model.get("denoiser", {}):
+        model = {**model, "denoiser": {**model["denoiser"], "as_stored": False}}
+    return resolve_model(model, scale.checkpoints)
 
 
 @dataclass(frozen=True)
@@ -51,6 +60,7 @@ class EquationRun:
             "equation": self.equation,
             "images": IMAGES,
             "noises": NOISES,
+            "clean": FOUND_WITH,
             "chunk": CHUNK,
             "device": self.device,
         }
@@ -59,11 +69,11 @@ class EquationRun:
         # One image of each of the first prompts: those of the first split.
         numbers = self.prompts.numbers(seeds)[::2][:IMAGES]
         texts = [self.prompts.text(number) for number in numbers]
-        made = prompted_model(self.model, self.device, texts, guidance=1.0)
+        made = prompted_model(self.model, self.device, texts)
         rows = range(len(numbers))
         denoiser = made.of(rows)
         sampler = make_sampler(**self.sampler).fitted(denoiser)
-        x0 = clean_images(made, self.prompts, numbers, rows, sampler)
+        x0 = clean_images(made, self.prompts, numbers, rows, sampler, FOUND_WITH)
         noise, _ = initial_noise(range(FIRST_NOISE, FIRST_NOISE + NOISES), denoiser.image_shape)
         levels = sampler.sigmas[:-1].tolist()
         weights = EQUATIONS[self.equation](denoiser, x0, noise.to(made.device), levels)

@@ -19,9 +19,8 @@ from experiments.scale import Scale
 from experiments.tables.config import RowConfig
 from experiments.tables.parsing import Section
 from skiptune.errors import SkiptuneError
-from skiptune.importance import RELEASED
 
-ANOTHER = 1000  # between the draws of two independent probes
+ANOTHER = 1_000_000  # between the draws of two independent probes
 OF_BLOCKS = ("position", "importance")  # metrics that take one ranking
 PROBES = "probes of one prompt"
 
@@ -59,7 +58,8 @@ def importance(
     blocks: SeedBlocks,
     metrics: tuple[str, ...],
 ) -> RankMeans:
-    """``measure: {kind: importance, ranking, step, prompts: {scale: number per category}, prompt, probes}``.
+    """``measure: {kind: importance, ranking, probe, step, prompts: {scale: number per category}}``, or
+    ``prompt, probes`` in place of ``prompts``.
 
     With ``prompt``, a text by scale, ``probes`` independent probes of that one prompt take the place of the
     prompts. A second ranking, for what two independent ones have in common, has other draws in the probe and
@@ -68,22 +68,22 @@ def importance(
     spec = measure_section(row)
     ranking, step = spec.choice("ranking", RANKINGS), spec.optional("step", int, 0)
     prompts, own_draws = listed(spec, scale)
+    first = ranking_run(scale, row, prompts, ranking, spec, own_draws)
     spec.finish()
-    first = ranking_run(scale, row, prompts, ranking, own_draws=own_draws)
     if all(metric.partition("_")[0] in OF_BLOCKS for metric in metrics):
         unit = PROBES if own_draws else "prompts"
         return RankMeans(first, prompts, metrics, unit=unit, step=step)
     if ranking == PROBE:
-        second = replace(first, probe=replace(RELEASED, seed=RELEASED.seed + ANOTHER))
+        second = replace(first, probe=replace(first.probe, seed=first.probe.seed + ANOTHER))
     else:
         second = replace(first, split=1)
     return RankMeans(RankFacts(first, second), prompts, metrics, step=step)
 
 
-def listed(spec: Section, scale: Scale) -> tuple[PromptList, bool]:
-    """The prompts, or one as often as it is probed; and whether every one of them has draws of its own."""
+def listed(spec: Section, scale: Scale) -> tuple[PromptList, bool | None]:
+    """The prompts, or one as often as it is probed, with draws of its own every time."""
     if "prompt" not in spec.data:
-        return prompt_list(scale, prompts_per_category(spec, scale)), False
+        return prompt_list(scale, prompts_per_category(spec, scale)), None
     text = Section(spec.take("prompt", Mapping), f"{spec.where}.prompt").take(scale.name, str)
     probes = spec.take("probes", int)
     if probes < 2:

@@ -16,15 +16,27 @@ from skiptune.data.prompts_of_glyphs import Prompt
 from skiptune.samplers import Sampler, initial_noise
 from skiptune.samplers.sample import sample
 
-OTHER = 500_000  # added to noise seeds: a clean image shares nothing with the noise that is added to it
+# Added to noise seeds: a clean image shares nothing with the noise that is added to it, nor with one that
+# weights were found with.
+MEASURED, FOUND_WITH = 500_000, 600_000
 
 
 def clean_images(
-    made: PromptedModel, prompts: PromptList, numbers: Sequence[int], rows: Sequence[int], sampler: Sampler
+    made: PromptedModel,
+    prompts: PromptList,
+    numbers: Sequence[int],
+    rows: Sequence[int],
+    sampler: Sampler,
+    use: int,
 ) -> Tensor:
     """What the denoiser is to see of these images' prompts ``[N, C, H, W]``: rendered, or sampled by the
-    model itself from other noise where prompts have no images. ``rows``: of the prompts in ``made``."""
-    seeds = [prompts.noise_seed(number) + OTHER for number in numbers]
+    model itself from other noise where prompts have no images.
+
+    Args:
+        rows: of the prompts in ``made``.
+        use: ``MEASURED`` or ``FOUND_WITH``, which have no image in common.
+    """
+    seeds = [prompts.noise_seed(number) + use for number in numbers]
     if prompts.glyphs:
         images = [
             render(Prompt.of_number(prompts.glyphs[number // 2]), np.random.default_rng(seed))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from experiments.importance_probe.acting import acting_on, named_acting
 from experiments.importance_probe.equation_run import EquationRun
-from experiments.importance_probe.known_noise import clean_images
+from experiments.importance_probe.known_noise import MEASURED, clean_images
 from experiments.importance_probe.prompt_means import PromptMeans
 from experiments.importance_probe.prompt_scores import prompts_per_category, source_of
 from experiments.importance_probe.prompted import PromptedModel, prompted_model
@@ -64,7 +64,7 @@ class NoiseErrorRun:
     def build(self, seeds: range, inputs: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
         numbers, prompts = self.prompts.numbers(seeds), self.prompts.prompts(seeds)
         texts = [self.prompts.texts[j] for j in prompts]
-        made = prompted_model(self.model, self.device, texts, guidance=1.0)
+        made = prompted_model(self.model, self.device, texts)
         found = None if self.source is None else inputs["source"][self.source.stored]
         parts = []
         for first in range(0, len(numbers), self.micro_batch):
@@ -82,7 +82,7 @@ class NoiseErrorRun:
         rows = [number // 2 - first for number in numbers]
         denoiser = made.of(rows)
         sampler = make_sampler(**self.sampler).fitted(denoiser)
-        x0 = clean_images(made, self.prompts, numbers, rows, sampler)
+        x0 = clean_images(made, self.prompts, numbers, rows, sampler, MEASURED)
         noise, _ = initial_noise([self.prompts.noise_seed(n) for n in numbers], denoiser.image_shape)
         noise = noise.to(made.device)
         errors = []

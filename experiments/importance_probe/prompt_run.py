@@ -12,7 +12,7 @@ from torch import Tensor
 
 from experiments.importance_probe.acting import NONE, acting_on, named_acting
 from experiments.importance_probe.equation_run import EquationRun
-from experiments.importance_probe.prompted import PromptedModel, prompted_model
+from experiments.importance_probe.prompted import Guidance, PromptedModel, prompted_model
 from experiments.importance_probe.prompts import PromptList
 from experiments.importance_probe.ranking_run import RankingRun
 from skiptune.checkpoints.models import ModelRef
@@ -39,7 +39,7 @@ class PromptRun:
 
     model: ModelRef
     prompts: PromptList
-    guidance: float
+    guidance: Guidance
     sampler: Mapping[str, Any]
     intervention: Mapping[str, Any]
     scorer: ScorerRef
@@ -56,7 +56,7 @@ class PromptRun:
             "torch": torch_release(),
             "model": self.model.identity,
             "prompts": self.prompts.identity,
-            "guidance": self.guidance,
+            "guidance": self.guidance.identity,
             "sampler": sampler_identity(self.sampler),
             "intervention": named_acting(self.intervention),
             "scorer": self.scorer.identity,

@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from experiments.importance_probe.acting import FOUND, RANKED
-from experiments.importance_probe.equation_run import EQUATIONS, EquationRun
+from experiments.importance_probe.equation_run import EQUATIONS, EquationRun, exact_model
+from experiments.importance_probe.probes import own_probe, probe_settings
 from experiments.importance_probe.prompt_means import PromptMeans
 from experiments.importance_probe.prompt_run import PromptRun
+from experiments.importance_probe.prompted import Guidance
 from experiments.importance_probe.prompts import PromptList, prompt_list
-from experiments.importance_probe.ranking_run import RANKINGS, RankingRun
+from experiments.importance_probe.ranking_run import PROBE, RANKINGS, RankingRun
 from experiments.measurement import SeedBlocks
 from experiments.network_run import measure_section
 from experiments.scale import Scale
@@ -27,11 +29,12 @@ def prompt_scores(
     blocks: SeedBlocks,
     metrics: tuple[str, ...],
 ) -> PromptMeans:
-    """``measure: {kind: prompt_scores, prompts: {scale: number per category}, ranking}``.
+    """``measure: {kind: prompt_scores, prompts: {scale: number per category}, ranking, probe}``.
 
     ``prompts`` replaces the scale's number; ``ranking`` says where an intervention by measured weights has
-    them from, ``probe``, ``ablation`` or an equation. Metrics: ``score``, ``distance`` (of the features to
-    those of the untouched image), ``<category>_<split>`` of the score; all have one value per prompt.
+    them from, ``probe`` (with the constants that ``probe`` names), ``ablation`` or an equation. Metrics:
+    ``score``, ``distance`` (of the features to those of the untouched image), ``<category>_<split>`` of the
+    score; all have one value per prompt.
 
     Raises:
         SkiptuneError: measured weights without a ranking or a ranking without them, a missing file.
@@ -44,7 +47,7 @@ def prompt_scores(
     run = PromptRun(
         model=resolve_model(role.model, scale.checkpoints),
         prompts=prompts,
-        guidance=role.guidance,
+        guidance=Guidance.of(role),
         sampler=scale.sampler(row.sampler),
         intervention=dict(intervention),
         scorer=scale.scorer(row.role),
@@ -71,23 +74,40 @@ def source_of(
     if named is None:
         return None
     if name in RANKED:
-        return ranking_run(scale, row, prompts, named)
-    model = resolve_model(scale.role(row.role).model, scale.checkpoints)
+        return ranking_run(scale, row, prompts, named, spec)
+    model = exact_model(scale, row.role)
     return EquationRun(model, prompts, scale.sampler(row.sampler), named, scale.device)
 
 
-def ranking_run(scale: Scale, row: RowConfig, prompts: PromptList, ranking: str, **more: Any) -> RankingRun:
-    """The importance of the blocks of a row's role for these prompts, along the row's sampler."""
-    role = scale.role(row.role)
+def ranking_run(
+    scale: Scale,
+    row: RowConfig,
+    prompts: PromptList,
+    ranking: str,
+    spec: Section,
+    own_draws: bool | None = None,
+) -> RankingRun:
+    """The importance of the blocks of a row's role for these prompts, along the row's sampler.
+
+    ``probe: a name of configs/probe`` in the measurement takes the place of the scale's. Draws are every
+    prompt's own where its latent is.
+
+    Raises:
+        SkiptuneError: a probe of a ranking that is none.
+    """
+    role, probe = scale.role(row.role), own_probe(spec)
+    if probe is not None and ranking != PROBE:
+        raise SkiptuneError(f"{spec.where}: ranking {ranking} has no probe")
     return RankingRun(
         model=resolve_model(role.model, scale.checkpoints),
         prompts=prompts,
-        guidance=role.guidance,
+        guidance=Guidance.of(role),
         sampler=scale.sampler(row.sampler),
         ranking=ranking,
         micro_batch=scale.batch_of(row.role),
         device=scale.device,
-        **more,
+        probe=probe_settings(scale, probe),
+        own_draws=not prompts.shared if own_draws is None else own_draws,
     )
 
 

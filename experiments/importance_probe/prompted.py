@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from experiments.scale import Role
 from skiptune.checkpoints.models import ModelRef
 from skiptune.checkpoints.prompted import inputs_of_prompts
 from skiptune.denoisers import Denoiser
@@ -17,12 +19,38 @@ from skiptune.runtime.sampling import cached_model
 
 
 @dataclass(frozen=True)
+class Guidance:
+    """Classifier-free guidance: its scale, 1 for none, and the text of its other half, empty by default."""
+
+    scale: float = 1.0
+    negative: str | None = None
+
+    @property
+    def copies(self) -> int:
+        """Network evaluations of an image and step."""
+        return 1 if self.scale == 1 else 2
+
+    @property
+    def identity(self) -> Any:
+        """As a plain value."""
+        return self.scale if self.negative is None else {"scale": self.scale, "negative": self.negative}
+
+    @classmethod
+    def of(cls, role: Role) -> Guidance:
+        """That of a role's images."""
+        return cls(role.guidance, None if role.guidance == 1 else role.negative_prompt)
+
+
+UNGUIDED = Guidance()
+
+
+@dataclass(frozen=True)
 class PromptedModel:
     """A network and what its encoder made of some prompts.
 
     Attributes:
-        inputs: of the network by name, a row for every prompt; ``nothing``: of the empty prompt.
-        guidance: as of ``Prompted``; 1 is none.
+        inputs: of the network by name, a row for every prompt; ``nothing``: of guidance's other half.
+        guidance: its scale, as of ``Prompted``.
     """
 
     denoiser: Denoiser
@@ -44,14 +72,16 @@ class PromptedModel:
         return next(self.denoiser.parameters()).device
 
 
-def prompted_model(model: ModelRef, device: str, texts: Sequence[str], guidance: float) -> PromptedModel:
+def prompted_model(
+    model: ModelRef, device: str, texts: Sequence[str], guidance: Guidance = UNGUIDED
+) -> PromptedModel:
     """The model with these prompts encoded.
 
     Raises:
         SkiptuneError: as ``inputs_of_prompts``, and as loading does.
     """
     denoiser = cached_model(model, device)
-    found = inputs_of_prompts(model, denoiser, [*texts, None])
+    found = inputs_of_prompts(model, denoiser, [*texts, guidance.negative])
     inputs = {name: value[:-1].to(device) for name, value in found.items()}
     nothing = {name: value[-1:].to(device) for name, value in found.items()}
-    return PromptedModel(denoiser, inputs, nothing, guidance)
+    return PromptedModel(denoiser, inputs, nothing, guidance.scale)

@@ -33,8 +33,8 @@ class PromptList:
         texts: the prompts ``j``.
         categories: C names.
         seeds: of the noise of either split.
-        shared: whether all prompts of a split have one latent, as in the released program; else each has its
-            own, so that they are independent draws.
+        shared: whether all prompts of a split have one latent, and their probes equal draws, as in the
+            released program; else each has its own, so that prompts are independent.
         glyphs: numbers of the prompts of ``prompted_glyphs``, whose images can be rendered; else empty.
     """
 
@@ -146,13 +146,13 @@ class Source:
         seeds = Section(section.take("seeds", Mapping), f"{section.where}.seeds")
         pair = seeds.take("train", int), seeds.take("test", int)
         seeds.finish()
-        latents = section.choice("latents", ("own", "shared"))
+        randomness = section.choice("randomness", ("own", "shared"))
         source = cls(
             kind,
             tuple(section.take("categories", Sequence)),
             section.take("count", int),
             pair,
-            latents == "shared",
+            randomness == "shared",
             section.optional("files", Mapping, {}),
             section.optional("url", str, ""),
         )
@@ -165,7 +165,7 @@ class Source:
             return [(str(prompt), prompt.number) for prompt in glyph_prompts(name, count)]
         path = checkpoints / self.files[name]
         if not path.is_file():
-            raise SkiptuneError(f"file {path} of the prompts '{name}' is missing; get it from {self.url}")
+            raise SkiptuneError(f"file {path} of the prompts '{name}' is missing; get it with: {self.url}")
         texts = read_texts(path)
         random.Random(SHUFFLE).shuffle(texts)
         if len(texts) < count:

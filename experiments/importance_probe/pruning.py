@@ -123,8 +123,8 @@ def strategy_of(section: Section, scale: Scale, row: RowConfig, text: str) -> St
         return Strategy(tuple(tuple(step) for step in blocks))
     ranking = section.choice("ranking", RANKINGS)
     skip, choice = section.take("skip", int), section.take("choice", int)
+    found = ranking_run(scale, row, one_prompt(scale, text), ranking, section)
     section.finish()
-    found = ranking_run(scale, row, one_prompt(scale, text), ranking)
     return Strategy(ranking=found, skip=skip, choice=choice)
 
 

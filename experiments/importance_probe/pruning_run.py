@@ -114,7 +114,7 @@ class StudentRun:
 
     def build(self, seeds: range, inputs: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
         teacher, tuning = cached_model(self.model, self.device), self.tuning
-        rows = prompted_model(self.model, self.device, [self.prompt], guidance=1.0).inputs
+        rows = prompted_model(self.model, self.device, [self.prompt]).inputs
         # In float32: steps of training would be lost in half precision.
         student = copy.deepcopy(teacher).float()
         objective = PrunedStudent(
@@ -200,7 +200,7 @@ class PruningRun:
 
     def build(self, seeds: range, inputs: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
         """Raises SkiptuneError for NaN or infinity in an image."""
-        made = prompted_model(self.model, self.device, [self.prompt], guidance=1.0)
+        made = prompted_model(self.model, self.device, [self.prompt])
         blocks = self.strategy.blocks_of(inputs)
         numbers = range(seeds.start, min(seeds.stop, self.images))
         if self.student is None:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from experiments.importance_probe.prompted import prompted_model
+from experiments.importance_probe.prompted import Guidance, prompted_model
 from experiments.importance_probe.prompts import SPLITS, PromptList
 from skiptune.checkpoints.models import ModelRef
 from skiptune.denoisers import Denoiser
@@ -50,14 +50,14 @@ class RankingRun:
 
     model: ModelRef
     prompts: PromptList
-    guidance: float
+    guidance: Guidance
     sampler: Mapping[str, Any]
     ranking: str
     micro_batch: int
     device: str
     split: int = 0
     probe: ProbeSettings = RELEASED
-    own_draws: bool = False
+    own_draws: bool = True
 
     def __post_init__(self) -> None:
         if self.ranking not in RANKINGS:
@@ -71,7 +71,7 @@ class RankingRun:
             "torch": torch_release(),
             "model": self.model.identity,
             "prompts": self.prompts.identity,
-            "guidance": self.guidance,
+            "guidance": self.guidance.identity,
             "sampler": sampler_identity(self.sampler),
             "ranking": self.ranking,
             "split": self.split,
@@ -86,14 +86,13 @@ class RankingRun:
         texts = [self.prompts.texts[j] for j in prompts]
         made = prompted_model(self.model, self.device, texts, self.guidance)
         sampler = make_sampler(**self.sampler)
-        copies = 1 if self.guidance == 1 else 2
         scores, calls = [], []
         for row, prompt in enumerate(prompts):
             denoiser = made.of([row])
             noise, _ = initial_noise([self.prompts.prompt_seed(prompt, self.split)], denoiser.image_shape)
             found, students = self.importance(denoiser, sampler, noise, prompt)
             scores.append(found.scores)
-            calls.append(float(copies * (students + sampler.num_steps)))
+            calls.append(float(self.guidance.copies * (students + sampler.num_steps)))
         images = len(self.prompts.numbers(seeds))
         both = torch.arange(images) // len(SPLITS)
         numbers = torch.tensor([block.number for block in find_transformer_blocks(made.denoiser)])

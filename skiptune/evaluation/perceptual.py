@@ -109,6 +109,9 @@ class HPSv2:
     As the official `hpsv2.score`: pixels / 255, longer side to the model's size (bicubic on floats,
     antialiased as torchvision's default), padded with black, CLIP's mean and deviation; half precision where
     the device is a GPU. The similarity itself is taken in float32. Prompts are cleaned (`clean_prompt`).
+    Beside hpsv2 1.2.0 with random weights of the whole ViT-H/14 the scores of a square and an oblong image
+    differed by 3e-8. That package cannot be a dependency: it pins a protobuf that wandb excludes, imports Tk
+    and lacks its own vocabulary file.
     """
 
     def __init__(

@@ -108,6 +108,14 @@ def test_trailing_times_are_those_of_diffusers(steps: int, times: tuple[int, ...
     assert Timesteps(steps, "trailing", end="first").times(1000)[::-1] == times
 
 
+@pytest.mark.parametrize("steps", [10, 15, 20])
+def test_leading_times_are_those_of_diffusers(steps: int) -> None:
+    scheduler = diffusers.DDIMScheduler(timestep_spacing="leading", steps_offset=1)
+    scheduler.set_timesteps(steps)
+    times = Timesteps(steps, "leading", offset=1, end="first").times(1000)
+    assert list(times[::-1]) == scheduler.timesteps.tolist() and len(times) == steps
+
+
 @pytest.mark.parametrize("steps", [1, 2, 4])
 def test_ddim_of_the_turbo_models(unet: Any, prompt: dict[str, Tensor], steps: int) -> None:
     """Of 3 steps diffusers' second one ends at time 333, where its third is called with 332: 0.9% apart."""

@@ -15,6 +15,7 @@ MAGIC = {
     "torch": (b"PK", b"\x80"),
     "npz": (b"PK",),
     "zip": (b"PK",),
+    "json": (b"[", b"{"),
     "diffusers": (),
     "safetensors": (),  # begins with the length of its header
 }

@@ -10,14 +10,26 @@ from typing import Any
 import pytest
 
 from experiments.bench import Bench, NotComputed
+from experiments.importance_probe.importance import RankMeans
+from experiments.importance_probe.probes import probe_settings
 from experiments.importance_probe.prompt_means import PromptMeans, joined
 from experiments.importance_probe.prompts import prompt_list
+from experiments.importance_probe.ranking_run import RankingRun
 from experiments.registry import measurement
 from experiments.scale import Scale
 from experiments.tables.config import RowConfig
 from skiptune.data.images import to_uint8
 from skiptune.errors import SkiptuneError
-from skiptune.importance import Importance, Teacher, ablation_errors, importance_weights
+from skiptune.importance import (
+    RELEASED,
+    TEXT,
+    Importance,
+    ProbeSettings,
+    Teacher,
+    ThresholdRule,
+    ablation_errors,
+    importance_weights,
+)
 from skiptune.interventions.blocks import BlockReweighting
 from skiptune.runtime.sampling import cached_model
 from skiptune.runtime.seed_chunks import BuiltRun, open_run
@@ -127,6 +139,54 @@ def test_independent_probes_of_one_prompt(values: Callable[..., Any]) -> None:
     found = values({**measure, "prompt": {"desk": "a red letter K"}}, None, "position_0", "position_4")
     assert [len(series) for series in found.values()] == [2, 2]
     assert all(1 <= place <= 5 for series in found.values() for place in series)
+    own = values({**measure, "prompt": {"desk": "a red letter K"}}, None, "importance_0", "importance_4")
+    assert any(first != second for first, second in own.values())  # one prompt and noise, other draws
+
+
+def test_prompts_have_draws_of_their_own_where_they_have_latents(small: Scale, row: Row) -> None:
+    measure, metrics = {"kind": "importance", "ranking": "probe", "step": 0}, ("position_0",)
+    own = measurement(small, row(measure), {"name": "none"}, small.report, metrics)
+    shared = replace(small, prompts={**small.prompts, "randomness": "shared"})
+    released = measurement(shared, row(measure), {"name": "none"}, small.report, metrics)
+    assert isinstance(own, RankMeans) and isinstance(released, RankMeans)
+    assert isinstance(own.settings, RankingRun) and isinstance(released.settings, RankingRun)
+    assert own.settings.own_draws and not released.settings.own_draws
+
+
+def test_constants_of_the_probe_are_configured(small: Scale, row: Row) -> None:
+    measure, none = {"kind": "importance", "ranking": "probe", "step": 0}, {"name": "none"}
+    few = replace(small, probes={**small.probes, "few": {"runs": 3, "thresholds": {"gap": 0.02}}})
+    made = measurement(few, row({**measure, "probe": "few"}), none, few.report, ("position_0",))
+    assert isinstance(made, RankMeans) and isinstance(made.settings, RankingRun)
+    assert made.settings.probe == ProbeSettings(runs=3, thresholds=ThresholdRule(gap=0.02))
+    for probe, said in (
+        ({"runs": 0}, "runs of the Importance Probe is 0"),
+        ({"pace": 1}, "probes.few: .*pace"),
+    ):
+        wrong = replace(few, probes={"few": probe})
+        with pytest.raises(SkiptuneError, match=said):
+            measurement(wrong, row({**measure, "probe": "few"}), none, few.report, ("position_0",))
+    with pytest.raises(SkiptuneError, match="ranking ablation has no probe"):
+        other = {**measure, "ranking": "ablation", "probe": "few"}
+        measurement(few, row(other), none, few.report, ("position_0",))
+
+
+@pytest.mark.parametrize(("name", "known"), [("released", RELEASED), ("text", TEXT)])
+def test_configured_probes_are_those_of_the_library(small: Scale, name: str, known: ProbeSettings) -> None:
+    assert probe_settings(small, name) == known
+
+
+def test_variances_and_the_weights_that_they_imply(small: Scale, bench: Bench, row: Row) -> None:
+    own = row({"kind": "variance_terms", "step": 1, "block": 3, "cases": 5})
+    metrics = ("signal", "noise", "intrinsic", "eq4", "fitted")
+    with pytest.raises(SkiptuneError, match="cases is 5: 8 prompts fill fewer"):
+        measurement(small, own, own.intervention, small.report, metrics)
+    more = replace(small, prompts={**small.prompts, "count": 10})
+    (result,) = bench.measure([measurement(more, own, own.intervention, more.report, metrics)])
+    found = result.blocks
+    assert [len(series) for series in found.values()] == [5] * 5 and len(set(found["noise"])) == 5
+    for f, g, n, weight in zip(*(found[k] for k in ("signal", "noise", "intrinsic", "eq4")), strict=True):
+        assert weight == pytest.approx(g / (f + g + n)) and 0 < weight < 1
 
 
 def test_error_of_the_noise_prediction(values: Callable[..., Any]) -> None:
@@ -137,6 +197,8 @@ def test_error_of_the_noise_prediction(values: Callable[..., Any]) -> None:
     )
     found = {"name": "found_weights"}
     fitted = values({**measure, "ranking": "fitted"}, found, "mse_1")
+    implied = values({**measure, "ranking": "eq4"}, found, "mse_1")
+    assert implied["mse_1"] != fitted["mse_1"] and implied["mse_1"] != plain["mse_1"]
     assert sum(fitted["mse_1"]) < sum(plain["mse_1"])  # what it was fitted to, on other images and noise
     dead = values(measure, {"name": "block_weight", "block": 1, "weight": 0.0}, "mse_1")
     assert dead["mse_1"] != plain["mse_1"]

@@ -11,7 +11,13 @@ import torch
 
 from experiments.importance_probe.prompt_means import PromptMeans
 from experiments.importance_probe.prompts import PromptBlocks, PromptList, count_images, prompt_list
-from experiments.importance_probe.rank_facts import changes, middle_block, places, symmetric_pairs
+from experiments.importance_probe.rank_facts import (
+    agreement,
+    changes,
+    middle_block,
+    places,
+    symmetric_pairs,
+)
 from experiments.scale import Scale
 from skiptune.errors import SkiptuneError
 
@@ -32,12 +38,11 @@ def test_prompts_from_files_are_shuffled_as_in_the_released_program(
     scales: dict[str, Scale], tmp_path: Path
 ) -> None:
     paper = replace(scales["paper"], checkpoints=tmp_path)
-    with pytest.raises(SkiptuneError, match=r"anime.json of the prompts 'anime' is missing; get it from"):
+    with pytest.raises(SkiptuneError, match=r"anime.json of the prompts 'anime' is missing; get it with: py"):
         prompt_list(paper)
-    (tmp_path / "hpd_v2").mkdir()
     for name in paper.prompts["categories"]:
         texts = [f"{name} {i}" for i in range(10)]
-        (tmp_path / "hpd_v2" / f"{name}.json").write_text(json.dumps(texts))
+        (tmp_path / f"hpd_v2_{name}.json").write_text(json.dumps(texts))
     # random.Random(42).shuffle of 0 .. 9 begins with 7, 3.
     assert prompt_list(paper, 2).texts[::4] == ("anime 7", "anime 3")
     with pytest.raises(SkiptuneError, match="has 10 prompts, 11 are asked for"):
@@ -58,6 +63,15 @@ def test_values_of_a_prompt() -> None:
     ]
     with pytest.raises(SkiptuneError, match="no metric 'anime' of prompts; there are distance, score"):
         means.series("anime", stored)
+
+
+def test_agreement_of_two_rankings() -> None:
+    """Three blocks at two steps, one prompt: by hand."""
+    first, second = torch.tensor([[[1.0, 2, 3], [3.0, 2, 1]]]), torch.tensor([[[1.0, 3, 2], [3.0, 2, 1]]])
+    found = {name: float(value) for name, value in agreement(first, second).items()}
+    # Step 0: of three pairs one is turned, tau 1/3; step 1: equal.  Across: all turned, and two of three.
+    assert found == pytest.approx({"tau_repeat": 2 / 3, "tau_steps": (-1 - 1 / 3) / 2, "tau_excess": -4 / 3})
+    assert set(agreement(first[:, :1], second[:, :1])) == {"tau_repeat"}
 
 
 def test_facts_of_a_ranking() -> None:

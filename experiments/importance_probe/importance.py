@@ -71,7 +71,7 @@ def importance(
     first = ranking_run(scale, row, prompts, ranking, spec, own_draws)
     spec.finish()
     if all(metric.partition("_")[0] in OF_BLOCKS for metric in metrics):
-        unit = PROBES if own_draws else "prompts"
+        unit = PROBES if "prompt" in spec.data else "prompts"
         return RankMeans(first, prompts, metrics, unit=unit, step=step)
     if ranking == PROBE:
         second = replace(first, probe=replace(first.probe, seed=first.probe.seed + ANOTHER))

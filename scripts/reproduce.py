@@ -109,6 +109,8 @@ def each_row(arguments: list[str]) -> int:
 
     Raises SkiptuneError as the configuration does.
     """
+    if world().size > 1:
+        raise SkiptuneError(f"{EACH} starts processes of its own: start it without torchrun (and GPUS=)")
     rest = [argument for argument in arguments if argument not in ("-m", "--multirun", EACH)]
     settings = [a for a in rest if not a.startswith(("launcher=", "hydra.", "hydra/"))]
     try:

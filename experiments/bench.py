@@ -14,6 +14,7 @@ from experiments.samples import FLOOR_METRICS, SampleMeasurement
 from skiptune.errors import SkiptuneError
 from skiptune.runtime.claims import made_once
 from skiptune.runtime.distributed import barrier, share, world
+from skiptune.runtime.files import is_shown
 from skiptune.runtime.filling import fill
 from skiptune.runtime.provenance import provenance
 from skiptune.runtime.seed_chunks import CHUNK, AnyRun, BuiltRun, SeedChunk, chunk_numbers, open_run
@@ -60,12 +61,15 @@ class Bench:
         """
         records = [self.store.open(m.identity) for m in measurements]
         unfinished = [m for m, record in zip(measurements, records, strict=True) if record.record() is None]
-        if unfinished and not self.computes:
+        if self.computes:
+            spent = self.compute(unfinished)
+            for measurement, record in share(list(zip(measurements, records, strict=True)), world()):
+                made_once(record.record_path, partial(self._record, record, measurement, spent))
+            barrier()
+            for record in records:
+                is_shown(record.record_path)
+        elif unfinished:  # no barrier on either way: other processes may see more of the store, or less
             raise NotComputed(self.failure(unfinished) or "not computed yet")
-        spent = self.compute(unfinished)
-        for measurement, record in share(list(zip(measurements, records, strict=True)), world()):
-            made_once(record.record_path, partial(self._record, record, measurement, spent))
-        barrier()
         return [Result.read(record.id, record.record()) for record in records]
 
     def compute(self, measurements: Sequence[Measurement]) -> dict[str, Spent]:
@@ -134,10 +138,13 @@ class Bench:
             with one_thread():
                 run.write_record(measure_floor(self.store, real, measurement.blocks.size, metrics))
 
-        if world().is_main and self.computes:
-            made_once(run.record_path, record)
-        barrier()
-        return Result.read(run.id, run.record()) if self.computes or run.record() else None
+        if self.computes:
+            if world().is_main:
+                made_once(run.record_path, record)
+            barrier()
+            is_shown(run.record_path)
+        found = run.record()
+        return Result.read(run.id, found) if self.computes or found else None
 
 
 def rounds_of(measurements: Sequence[Measurement]) -> list[list[Wanted]]:

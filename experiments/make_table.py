@@ -17,13 +17,16 @@ from experiments.importance_probe.prompt_means import PromptMeans
 from experiments.learned import learned_coefficients
 from experiments.measurement import UNBIASED, Measurement, Result
 from experiments.registry import drawing, kind_of
+from experiments.roles import role_descriptions
 from experiments.samples import SampleMeasurement
-from experiments.scale import Scale, role_descriptions
+from experiments.scale import Scale
 from experiments.tables.config import RowConfig, TableConfig
+from experiments.tables.index import table_folder
 from experiments.tables.results import Provenance, RowResult, TableResult, floor_row, not_run
 from experiments.tables.rules import Evidence, check_rules, judge
 from experiments.tables.rules.evidence import undecided
-from experiments.tables.write import table_folder, write_table
+from experiments.tables.write import write_table
+from experiments.values import Value
 from experiments.wanted import best_value, grid_measurements, reported, seeded
 from skiptune.errors import SkiptuneError
 from skiptune.runtime.distributed import world
@@ -64,14 +67,14 @@ def make_table(config: TableConfig, scale: Scale, bench: Bench, results: Path) -
     sampled = {id: m for id, m in measurements.items() if isinstance(m, SampleMeasurement)}
     acted: dict[str, Mapping[str, Any]] = {id: m.settings.intervention for id, m in sampled.items()}
     acted |= {id: result.chosen for id, result in measured.items() if result.chosen}
-    units = [m.unit for m in measurements.values() if isinstance(m, PromptMeans | CaseMeans)]
+    units = {id: m.unit for id, m in measurements.items() if isinstance(m, PromptMeans | CaseMeans)}
     evidence = Evidence(
         config,
         scale.name,
         {id: r.blocks for id, r in measured.items()},
         selected,
         acted,
-        units[0] if units else "seed blocks",
+        units,
     )
     missing = f"not measured: {', '.join(lacking)}"
     searched = [result for chosen in searches.values() for result in chosen.results]
@@ -89,7 +92,7 @@ def make_table(config: TableConfig, scale: Scale, bench: Bench, results: Path) -
             *(
                 not_run(row.label, row.settings(), row.paper, lacking[row.id])
                 if row.id in lacking
-                else row_result(row, scale, searches.get(row.id), measured[row.id], measurements[row.id])
+                else row_result(row, config, scale, found)
                 for row in rows
             ),
             *(
@@ -200,15 +203,18 @@ def search(row: RowConfig, config: TableConfig, scale: Scale, bench: Bench) -> S
     return Search(values, tuple(results), best_value(config, values))
 
 
-def row_result(
-    row: RowConfig, scale: Scale, found: Search | None, measured: Result, condition: Measurement
-) -> RowResult:
+def row_result(row: RowConfig, config: TableConfig, scale: Scale, found: Rows) -> RowResult:
     """The row with the hashes of all records behind it: its own, its run, those of its search."""
+    chosen, measured, condition = (
+        found.searches.get(row.id),
+        found.results[row.id],
+        found.measurements[row.id],
+    )
     role = scale.role(row.role)
     features = row.measure.get("features", role.features["name"])
     more = {"model": role.description["model"], "features": features, **measured.chosen}
-    if found is not None:
-        more |= {"search": "best at an edge of the grid" if found.at_edge else "best inside the grid"}
+    if chosen is not None:
+        more |= {"search": "best at an edge of the grid" if chosen.at_edge else "best inside the grid"}
     if isinstance(condition, PromptMeans | CaseMeans):
         more |= {"unit": condition.unit}
         if role.scorer is not None:
@@ -221,14 +227,29 @@ def row_result(
             acted = condition.settings.intervention
             file = learned_coefficients(row.intervention["learned"], role, scale.checkpoints)
             more |= {"rho": acted["rho"], "rho_max": max(acted["rho"]), "sha256": file.sha256}
+    values = {
+        name: measured.share(name) if name in config.shares else measured.value(name, protocol)
+        for name in measured.blocks
+    }
     return RowResult(
         label=row.label,
-        settings=row.settings(None if found is None else found.selected, **more),
+        settings=row.settings(None if chosen is None else chosen.selected, **more),
         nfe=measured.nfe,
-        values={name: measured.value(name, protocol) for name in measured.blocks},
+        values=values | gains(row, config, found),
         paper=row.paper,
         record=(
             *(id for part in measured.parts for id in (part.record, part.run)),
-            *(r.record for r in (found.results if found else ())),
+            *(r.record for r in (chosen.results if chosen else ())),
         ),
     )
+
+
+def gains(row: RowConfig, config: TableConfig, found: Rows) -> dict[str, Value]:
+    """The paired differences to the row's baseline by the table's columns of them, where both are there."""
+    own, base = found.results[row.id], found.results.get(row.baseline or "")
+    wanted = {column.key: column.of for column in config.gains if column.of is not None}
+    return {
+        key: own.over(base, metric)
+        for key, metric in wanted.items()
+        if base is not None and metric in own.blocks and metric in base.blocks
+    }

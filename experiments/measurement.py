@@ -9,6 +9,11 @@ from typing import Any
 
 from experiments.values import Value
 from skiptune.errors import SkiptuneError
+from skiptune.evaluation.intervals import (
+    paired_difference_interval,
+    paired_ratio_interval,
+    share_interval,
+)
 from skiptune.evaluation.metrics import METRICS
 from skiptune.evaluation.protocols import Protocol, get_protocol
 from skiptune.runtime.seed_chunks import AnyRun, chunk_numbers
@@ -153,4 +158,24 @@ class Result:
         """What the protocol reports of the blocks; unless given, their mean with its 95% interval."""
         lower = metric not in METRICS or METRICS[metric].lower_is_better
         found = protocol.reduce(self.blocks[metric], lower)
+        return Value(found.value, found.low, found.high, found.n, self.bounds)
+
+    def share(self, metric: str) -> Value:
+        """The mean of a metric that holds or does not, with Wilson's 95% interval."""
+        values = self.blocks[metric]
+        if len(values) == 1:
+            return Value(values[0], None, None, 1, self.bounds)
+        found = share_interval(values)
+        return Value(found.value, found.low, found.high, found.n, self.bounds)
+
+    def over(self, base: Result, metric: str, ratio: bool = False) -> Value:
+        """The metric less that of another result, or divided by it, with the 95% interval of the pairs.
+
+        Raises:
+            SkiptuneError: the blocks do not pair, or a ratio of values that are not positive.
+        """
+        own, other = self.blocks[metric], base.blocks[metric]
+        if len(own) == 1:
+            return Value(own[0] / other[0] if ratio else own[0] - other[0], None, None, 1, self.bounds)
+        found = (paired_ratio_interval if ratio else paired_difference_interval)(own, other)
         return Value(found.value, found.low, found.high, found.n, self.bounds)

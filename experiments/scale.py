@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,6 @@ from typing import Any
 from experiments.measurement import SeedBlocks
 from experiments.references import RealImages, ReferenceFile
 from experiments.samples import SampleMeasurement
-from experiments.tables.config import RowConfig
 from skiptune.checkpoints.models import resolve_model, where
 from skiptune.errors import SkiptuneError
 from skiptune.evaluation.extractors import ExtractorRef
@@ -270,8 +269,3 @@ def table_protocol(name: str, report: SeedBlocks) -> Protocol:
         raise SkiptuneError(f"protocol {name} is not for tables: give the table a column of metric fid_inf")
     protocol.check(report.count)
     return protocol
-
-
-def role_descriptions(rows: Sequence[RowConfig], scale: Scale) -> dict[str, dict[str, str]]:
-    """Model, data and features of every role that the rows name, for the head of a table."""
-    return {row.role: scale.role(row.role).description for row in rows}

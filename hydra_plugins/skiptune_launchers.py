@@ -17,6 +17,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from skiptune.errors import SkiptuneError
+from skiptune.runtime.distributed import world
 from skiptune.runtime.jobs.command import Command, Outcome
 from skiptune.runtime.jobs.launch import job_argv
 from skiptune.runtime.jobs.local import run_local
@@ -32,6 +33,8 @@ class CommandLauncher(Launcher):
         self.config = config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        if world().size > 1:
+            raise SkiptuneError("a launcher starts processes of its own: start the sweep without torchrun")
         common = set.intersection(*map(set, job_overrides)) if len(job_overrides) > 1 else set()
         commands = [self.command(list(overrides), common) for overrides in job_overrides]
         outcomes = self.run(commands)

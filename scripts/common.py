@@ -99,7 +99,8 @@ def command(name: str) -> Callable[[Callable[[dict[str, Any]], None]], Callable[
                 raise SystemExit(INTERRUPTED) from None
             except Exception as error:
                 # Before the first job it is the command line that Hydra cannot make sense of.
-                if started and not isinstance(error, (HydraException, OmegaConfBaseException, OSError)):
+                ours = (SkiptuneError, HydraException, OmegaConfBaseException, OSError)
+                if started and not isinstance(error, ours):
                     tell_others(f"{type(error).__name__}: {error}")
                     raise
                 complain(error)

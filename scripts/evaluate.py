@@ -44,7 +44,7 @@ from skiptune.evaluation.sources import (
 )
 from skiptune.evaluation.sources.arrays import FEATURES, NPZ
 from skiptune.evaluation.statistics import LowRankGaussian
-from skiptune.runtime.distributed import world
+from skiptune.runtime.distributed import join, tell_others, world
 from skiptune.runtime.provenance import device
 from skiptune.runtime.seed_chunks import CHUNK
 from skiptune.runtime.store import RunStore
@@ -67,6 +67,7 @@ def main(arguments: Sequence[str]) -> None:
     except (OmegaConfBaseException, YAMLError) as error:
         raise SkiptuneError(str(error).splitlines()[0]) from error
     assert isinstance(config, DictConfig)
+    join()
     with contextlib.redirect_stdout(sys.stderr):  # some libraries print
         result = Evaluation(plain(config)).result()
     if world().is_main:
@@ -296,6 +297,7 @@ if __name__ == "__main__":
     try:
         main(sys.argv[1:])
     except (SkiptuneError, OSError) as error:
+        tell_others(error)
         complain(error)
         raise SystemExit(USER_ERROR) from None
     except KeyboardInterrupt:

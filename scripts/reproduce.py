@@ -22,11 +22,12 @@ from experiments.bench import Bench
 from experiments.cost import dry_run
 from experiments.fitting import with_fitting_batches
 from experiments.make_table import make_table, measure_floors, measure_rows
-from experiments.scale import Scale, named, parse_scale, role_descriptions
+from experiments.roles import role_descriptions
+from experiments.scale import Scale, named, parse_scale
 from experiments.tables.config import RowConfig, TableConfig
+from experiments.tables.index import table_folder
 from experiments.tables.read import parse_table
 from experiments.tables.render import render_text
-from experiments.tables.write import table_folder
 from experiments.tracked import row_runs, table_run
 from experiments.wanted import seeded
 from scripts.common import (
@@ -108,6 +109,8 @@ def each_row(arguments: list[str]) -> int:
 
     Raises SkiptuneError as the configuration does.
     """
+    if world().size > 1:
+        raise SkiptuneError(f"{EACH} starts processes of its own: start it without torchrun (and GPUS=)")
     rest = [argument for argument in arguments if argument not in ("-m", "--multirun", EACH)]
     settings = [a for a in rest if not a.startswith(("launcher=", "hydra.", "hydra/"))]
     try:

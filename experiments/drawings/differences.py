@@ -17,11 +17,12 @@ from experiments.tables.parsing import Section
 def draw_differences(path: Path, figure: FigureConfig, made: Made) -> str | None:
     """One line per row with a baseline, in the table's order from above, one mark per metric.
 
-    The figure's parameters: ``metrics``; ``arms`` of the rows, all if absent; ``caption``.
+    The figure's parameters: ``metrics``; ``arms`` of the rows, all if absent; ``linear_within``: the axis is
+    logarithmic beyond that distance from 0, linear all along if absent; ``caption``.
     """
     spec = Section(figure.parameters, f"figure {figure.name}")
     metrics, arms = spec.take("metrics", Sequence), spec.optional("arms", Sequence, None)
-    caption = spec.take("caption", str)
+    linear_within, caption = spec.optional("linear_within", float, None), spec.take("caption", str)
     spec.finish()
     rows = [row for row in made.rows if row.baseline is not None and (arms is None or row.arm in arms)]
     if not rows:
@@ -45,6 +46,8 @@ def draw_differences(path: Path, figure: FigureConfig, made: Made) -> str | None
             label=name,
         )  # fmt: skip
     axes.axvline(0, color=GREY, linewidth=1, linestyle=":")
+    if linear_within is not None:
+        axes.set_xscale("symlog", linthresh=linear_within)
     axes.set_yticks(range(len(rows)), [row.label for row in rows], fontsize=8)
     axes.invert_yaxis()
     axes.set_xlabel("less the baseline", fontsize=9)

@@ -16,7 +16,6 @@ from experiments.tables.figures import BLUE, DPI, GREEN, GREY, ORANGE, save
 from experiments.tables.parsing import Section
 from experiments.values import Value
 from skiptune.errors import SkiptuneError
-from skiptune.evaluation.intervals import paired_difference_interval, paired_ratio_interval
 
 COLOURS = (BLUE, ORANGE, GREEN, "#CC79A7", "#E69F00", "#56B4E9", "black", GREY)
 MARKERS = "osD^vP*X"
@@ -137,13 +136,7 @@ def value_of(made: Made, row: RowConfig, metric: str, versus: str | None) -> Val
     if versus is None:
         return own.value(metric)
     assert row.baseline is not None
-    blocks, base = own.blocks[metric], made.measured[row.baseline].blocks[metric]
-    if len(blocks) == 1:
-        alone = blocks[0] / base[0] if versus == "ratio" else blocks[0] - base[0]
-        return Value(alone, None, None, 1, own.bounds)
-    pairs = paired_ratio_interval if versus == "ratio" else paired_difference_interval
-    found = pairs(blocks, base)
-    return Value(found.value, found.low, found.high, found.n, own.bounds)
+    return own.over(made.measured[row.baseline], metric, ratio=versus == "ratio")
 
 
 def number(value: object, setting: str) -> float:

@@ -22,6 +22,7 @@ from skiptune.errors import SkiptuneError
 
 ANOTHER = 1_000_000  # between the draws of two independent probes
 OF_BLOCKS = ("position", "importance")  # metrics that take one ranking
+PROBES = "probes of one prompt"
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,8 @@ def importance(
     first = ranking_run(scale, row, prompts, ranking, spec, own_draws)
     spec.finish()
     if all(metric.partition("_")[0] in OF_BLOCKS for metric in metrics):
-        return RankMeans(first, prompts, metrics, step=step)
+        unit = PROBES if "prompt" in spec.data else "prompts"
+        return RankMeans(first, prompts, metrics, unit=unit, step=step)
     if ranking == PROBE:
         second = replace(first, probe=replace(first.probe, seed=first.probe.seed + ANOTHER))
     else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,15 +23,15 @@ class PromptMeans:
     """One value per prompt and metric, from what a run stores of its images.
 
     A metric is ``<quantity>``, the mean of a prompt's images in both splits, or ``<category>_<split>``, the
-    ``quantity`` named here of the images of one split and category (``avg``: of all).
+    ``quantity`` named here of the images of one split and category (``avg``: of all). ``unit``: what there is
+    one value of.
     """
-
-    unit: ClassVar[str] = "prompts"  # what there is one value of
 
     settings: AnyRun
     prompts: PromptList
     metrics: tuple[str, ...]
     quantity: str = "score"
+    unit: str = "prompts"
 
     @property
     def blocks(self) -> PromptBlocks:

@@ -10,13 +10,12 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from experiments.report.cells import table_rows
+from experiments.report.cells import grids
 from experiments.report.entries import Entry
 from experiments.report.origin import origins
 from experiments.report.overview import MARKS, WORDS, Chapter, chapters, effect_text, interval_text
 from experiments.status import TableStatus
 from experiments.status_text import clock, reasons
-from experiments.tables.cells import headings
 from experiments.tables.config import PAPERS
 from experiments.tables.notes import notes, setting, title
 from skiptune.runtime.files import write_atomic
@@ -85,8 +84,7 @@ def table_values(entry: Entry, store: RunStore) -> dict[str, Any]:
     return {
         "entry": entry,
         "chapter": Chapter(config.paper, entry.scale, (entry,)),
-        "head": headings(result, config),
-        "rows": table_rows(entry),
+        "grids": grids(entry),
         "settings": setting(result, config, entry.roles or {}),
         "notes": notes(result, config),
         "claims": [(claim, statements.get(claim.id, "")) for claim in result.claims],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from experiments.report.entries import Entry
-from experiments.tables.cells import NONE, Heading, body, headings
+from experiments.tables.cells import NONE, Heading, sheets
 
 
 @dataclass(frozen=True)
@@ -29,29 +29,47 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """One row. ``kind``: "baseline" if others are divided by it, "floor" for real images, else ""."""
+    """One row.
+
+    Attributes:
+        kind: "baseline" if others are compared with it, "floor" for real images, else "".
+        line: its number in the table's result.
+    """
 
     label: str
     kind: str
+    line: int
     cells: tuple[Cell, ...]
 
 
-def table_rows(entry: Entry) -> list[Row]:
-    """The rows of the table's page, without the label among the cells."""
+@dataclass(frozen=True)
+class Grid:
+    """A table of a page: all of a result, or one of its parts with its title."""
+
+    title: str
+    head: tuple[Heading, ...]
+    rows: tuple[Row, ...]
+
+
+def grids(entry: Entry) -> list[Grid]:
+    """The tables of the entry's page, without the label among the cells of a row."""
     assert entry.result is not None
-    head = headings(entry.result, entry.config)
     bases = {entry.config.row(row.baseline).label for row in entry.config.rows if row.baseline}
     floors = {row.label for row in entry.result.floors}
-    rows = []
-    for label, *texts in body(entry.result, entry.config):
-        cells = tuple(cell(heading, text) for heading, text in zip(head[1:], texts, strict=True))
-        kind = "floor" if label in floors else "baseline" if label in bases else ""
-        rows.append(Row(label, kind, cells))
-    return rows
+    lines = {row.label: line for line, row in enumerate(entry.result.rows)}
+    found = []
+    for sheet in sheets(entry.result, entry.config):
+        rows = []
+        for label, *texts in sheet.rows:
+            cells = tuple(cell(heading, text) for heading, text in zip(sheet.head[1:], texts, strict=True))
+            kind = "floor" if label in floors else "baseline" if label in bases else ""
+            rows.append(Row(label, kind, lines[label], cells))
+        found.append(Grid(sheet.title, tuple(sheet.head), tuple(rows)))
+    return found
 
 
 def cell(heading: Heading, text: str) -> Cell:
     """A text such as "1.5 [1.2, 1.8]" in its two parts."""
     value, bracket, rest = text.partition(" [")
-    is_interval = heading.kind == "here" and bracket and rest.endswith("]")
+    is_interval = heading.kind in ("here", "here gain") and bracket and rest.endswith("]")
     return Cell(heading, value, f"[{rest}") if is_interval else Cell(heading, text)

@@ -9,11 +9,12 @@ from pathlib import Path
 
 from PIL import Image
 
-from experiments.scale import Scale, role_descriptions
+from experiments.roles import role_descriptions
+from experiments.scale import Scale
 from experiments.tables.config import ClaimConfig, TableConfig
+from experiments.tables.index import natural, table_folder
 from experiments.tables.notes import Roles
 from experiments.tables.results import ClaimResult, TableResult
-from experiments.tables.write import table_folder
 from skiptune.errors import SkiptuneError
 
 FIGURE = re.compile(r"^!\[(.*)\]\(([^()]+)\)$", re.M)
@@ -109,9 +110,3 @@ def findings(some: Sequence[Entry]) -> dict[tuple[str, str], list[Finding]]:
                 Finding(claim, entry, judged.get(claim.id))
             )
     return dict(sorted(found.items(), key=lambda item: natural(item[0][0])))
-
-
-def natural(text: str) -> list[tuple[bool, int, str]]:
-    """A sorting key that compares the numbers in a text as numbers."""
-    parts = re.findall(r"\d+|\D+", text)
-    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts]

@@ -23,18 +23,22 @@ PAPERS = {
 
 @dataclass(frozen=True)
 class ColumnConfig:
-    """A column: a setting of the row, its measured NFE, or a metric beside the paper's value of it.
+    """A column: a setting of the row, its measured NFE, a metric beside the paper's value of it, or a gain.
 
     `ratio`: whether a metric is also shown over that of the row's baseline. `shown`: whether the column is in
-    the text of the table; a metric that claims alone are about need not be.
+    the text of the table; a metric that claims alone are about need not be. `share`: whether the metric is a
+    share of what either holds or not of every prompt or case, 0, 1 or 1/2, so that its interval is Wilson's.
+    `of`: the metric whose paired difference to the row's baseline a gain is.
     """
 
     key: str
     title: str
-    kind: str  # "setting", "nfe" or "metric"
+    kind: str  # "setting", "nfe", "metric" or "gain"
     digits: int = 2
     ratio: bool = True
     shown: bool = True
+    share: bool = False
+    of: str | None = None
 
 
 @dataclass(frozen=True)
@@ -118,10 +122,24 @@ class FigureConfig:
 
 
 @dataclass(frozen=True)
+class PartConfig:
+    """Some columns, with the rows that they have something to say of: those of `arms`, all if empty."""
+
+    title: str
+    columns: tuple[str, ...]
+    arms: tuple[str, ...]
+
+    def has(self, row: RowConfig) -> bool:
+        """Whether the row is in this part."""
+        return not self.arms or row.arm in self.arms
+
+
+@dataclass(frozen=True)
 class TableConfig:
     """One table, figure, appendix or supplement, as `kind` says.
 
-    `number` is a letter for an appendix, a name for a supplement.
+    `number` is a letter for an appendix, a name for a supplement. `notes` are said below the table. With
+    `parts` its text is several tables, one below the other.
 
     `seeds` replaces the scale's blocks: scale -> "select" | "report" -> {first, count, size}.
     """
@@ -137,6 +155,8 @@ class TableConfig:
     figures: tuple[FigureConfig, ...]
     tuning: TuningConfig | None
     seeds: Mapping[str, Mapping[str, Mapping[str, int]]]
+    notes: tuple[str, ...] = ()
+    parts: tuple[PartConfig, ...] = ()
 
     @property
     def name(self) -> str:
@@ -152,6 +172,16 @@ class TableConfig:
     def metrics(self) -> tuple[str, ...]:
         """The metrics of this table's columns, in order."""
         return tuple(column.key for column in self.columns if column.kind == "metric")
+
+    @property
+    def shares(self) -> frozenset[str]:
+        """The metrics that are shares of what holds or not."""
+        return frozenset(column.key for column in self.columns if column.share)
+
+    @property
+    def gains(self) -> tuple[ColumnConfig, ...]:
+        """The columns of paired differences to the baseline."""
+        return tuple(column for column in self.columns if column.kind == "gain")
 
     def rows_at(self, scale: str) -> tuple[RowConfig, ...]:
         """The rows of this table at `scale`, in order."""

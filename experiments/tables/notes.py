@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from experiments.tables.cells import interval, suspect
+from experiments.tables.cells import interval, ratio_shown, suspect
 from experiments.tables.config import TableConfig
 from experiments.tables.results import FLOOR, RowResult, TableResult
 from experiments.values import Value
@@ -26,10 +26,11 @@ def setting(result: TableResult, config: TableConfig, roles: Roles) -> list[str]
         played = "; ".join(f"{key}: {value}" for key, value in roles.get(role, {}).items())
         lines.append(f"`{role}` here: {played or 'not stated'}")
     lines.append(f"the paper's column: {config.dataset}")
-    if result.scale == "desk":
+    if result.scale == "desk" and any("features" in played for played in roles.values()):
+        compare = "; compare the ratios to the baseline" if ratio_shown(config) else ""
         lines.append(
             "desk metrics live in the space of the desk features on desk data: **not comparable in absolute "
-            "value with the paper's**; compare the ratios to the baseline"
+            f"value with the paper's**{compare}"
         )
     return lines
 
@@ -67,8 +68,15 @@ def notes(result: TableResult, config: TableConfig) -> list[str]:
         of_unit = [row for row in result.rows if row.settings.get("unit") == unit]
         counts = sorted({value.n for row in of_unit for value in row.values.values()})
         counted = " or ".join(str(count) for count in counts)
-        notes.append(f"values are means over {counted} {unit}, [ ] are 95% t intervals over {unit}")
-    return [*notes, *_suspects(result, config), *_protocols(result)]
+        shares = any(metric in config.shares for row in of_unit for metric in row.values)
+        wilson = ", of what either holds or not Wilson's" if shares else ""
+        notes.append(f"values are means over {counted} {unit}, [ ] are 95% t intervals over {unit}{wilson}")
+    if config.gains:
+        notes.append(
+            "a gain is the mean difference to the row's baseline on equal prompts and noise, with the "
+            "interval of these pairs: it can tell rows apart whose own intervals overlap"
+        )
+    return [*notes, *config.notes, *_suspects(result, config), *_protocols(result)]
 
 
 def _protocols(result: TableResult) -> list[str]:

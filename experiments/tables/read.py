@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise, product
+from itertools import pairwise
 from typing import Any
 
 from experiments.tables.config import (
@@ -16,11 +16,13 @@ from experiments.tables.config import (
     ClaimConfig,
     ColumnConfig,
     FigureConfig,
+    PartConfig,
     RowConfig,
     TableConfig,
     TuningConfig,
     ids_of,
 )
+from experiments.tables.expand import expanded
 from experiments.tables.parsing import Section
 from skiptune.errors import SkiptuneError
 
@@ -47,10 +49,16 @@ def parse_table(data: Mapping[str, Any], source: str) -> TableConfig:
             for section in top.sections("rows")
             for row in expanded(section.data, section.where)
         ),
-        claims=tuple(_claim(section) for section in top.optional_sections("claims")),
+        claims=tuple(
+            _claim(Section(claim, section.where))
+            for section in top.optional_sections("claims")
+            for claim in expanded(section.data, section.where)
+        ),
         figures=tuple(_figure(section) for section in top.optional_sections("figures")),
         seeds=top.optional("seeds", Mapping, {}),
         tuning=None if tuning is None else _tuning(Section(tuning, f"{source}: tuning")),
+        notes=tuple(top.optional("notes", Sequence, ())),
+        parts=tuple(_part(section) for section in top.optional_sections("parts")),
     )
     top.finish()
     _check(config, source)
@@ -61,13 +69,27 @@ def _column(section: Section) -> ColumnConfig:
     column = ColumnConfig(
         key=section.take("key", str),
         title=section.take("title", str),
-        kind=section.choice("kind", ("setting", "nfe", "metric")),
+        kind=section.choice("kind", ("setting", "nfe", "metric", "gain")),
         digits=section.optional("digits", int, 2),
         ratio=section.flag("ratio", True),
         shown=section.flag("shown", True),
+        share=section.flag("share", False),
+        of=section.optional("of", str, None),
     )
     section.finish()
+    if (column.kind == "gain") != (column.of is not None):
+        raise SkiptuneError(f"{section.where}: a gain, and nothing else, says `of` which metric it is")
     return column
+
+
+def _part(section: Section) -> PartConfig:
+    part = PartConfig(
+        title=section.take("title", str),
+        columns=tuple(section.take("columns", Sequence)),
+        arms=tuple(section.optional("arms", Sequence, ())),
+    )
+    section.finish()
+    return part
 
 
 def _row(section: Section) -> RowConfig:
@@ -102,36 +124,6 @@ def _row(section: Section) -> RowConfig:
     if not row.scales or not set(row.scales) <= set(SCALES):
         raise SkiptuneError(f"{section.where}: scales must be some of {', '.join(SCALES)}")
     return row
-
-
-def expanded(row: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
-    """The rows of one with ``expand: {setting: [values]}``: one for every combination of the values.
-
-    In its texts (id, label, baseline, ...) ``{setting}`` stands for the value; in the groups of settings a
-    text that is nothing but ``{setting}`` becomes the value itself.
-    """
-    own = dict(row)
-    axes = Section(own.pop("expand", None) or {}, f"{where}.expand")
-    lists = {key: axes.take(key, Sequence) for key in list(axes.data)}
-    if empty := [key for key, values in lists.items() if not values]:
-        raise SkiptuneError(f"{where}.expand.{empty[0]} is empty: give at least one value")
-    return [_filled(own, dict(zip(lists, values, strict=True)), where) for values in product(*lists.values())]
-
-
-def _filled(value: Any, settings: Mapping[str, Any], where: str) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _filled(inner, settings, where) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_filled(inner, settings, where) for inner in value]
-    if not (settings and isinstance(value, str)):
-        return value
-    for key, setting in settings.items():
-        if value == f"{{{key}}}":
-            return setting
-    try:
-        return value.format(**settings)
-    except (LookupError, ValueError, TypeError, AttributeError) as error:
-        raise SkiptuneError(f"{where}: {value!r} does not fit its expand ({error})") from error
 
 
 def _figure(section: Section) -> FigureConfig:
@@ -174,6 +166,13 @@ def _check(config: TableConfig, source: str) -> None:
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise SkiptuneError(f"{source}: {what} '{twice[0]}' is used twice; rename one")
     ids, metrics = {row.id for row in config.rows}, {c.key for c in config.columns if c.kind == "metric"}
+    for column in config.gains:
+        if column.of not in metrics:
+            raise SkiptuneError(
+                f"{source}: column '{column.key}' is of '{column.of}', which is no metric column"
+            )
+    if config.parts:
+        _check_parts(config, source)
     for row in config.rows:
         if row.baseline is not None and row.baseline not in ids:
             known = ids_of(config.rows)
@@ -193,3 +192,14 @@ def _check(config: TableConfig, source: str) -> None:
     for key, grid in grids.items():
         if not grid or any(a >= b for a, b in pairwise(grid)):
             raise SkiptuneError(f"{source}: tuning.grids.{key} must be a rising, non-empty list of numbers")
+
+
+def _check_parts(config: TableConfig, source: str) -> None:
+    """Every row is in some part; arms and columns that a part names exist."""
+    keys, arms = {column.key for column in config.columns}, {row.arm for row in config.rows}
+    for part in config.parts:
+        if unknown := sorted(set(part.columns) - keys) + sorted(set(part.arms) - arms):
+            raise SkiptuneError(f"{source}: part '{part.title}' names '{unknown[0]}', which there is not")
+    for row in config.rows:
+        if not any(part.has(row) for part in config.parts):
+            raise SkiptuneError(f"{source}: row '{row.id}' is in no part; name its arm '{row.arm}' in one")

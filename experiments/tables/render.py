@@ -7,7 +7,7 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-from experiments.tables.cells import body, headings
+from experiments.tables.cells import Sheet, sheets
 from experiments.tables.config import PAPERS, TableConfig
 from experiments.tables.notes import Roles, keys_of, notes, provenance, setting, title
 from experiments.tables.results import ClaimResult, TableResult
@@ -23,7 +23,6 @@ def render_markdown(
         roles: what played each role of the table: role -> {"model": ..., "data": ..., "features": ...}.
         figures: (file name beside the table, caption) of each figure to show.
     """
-    head, rows = _cells(result, config)
     lines = [
         f"# {title(config)}",
         "",
@@ -31,10 +30,7 @@ def render_markdown(
         "",
         *(f"- {line}" for line in setting(result, config, roles)),
         "",
-        _markdown_line(head),
-        _markdown_line(["---", *("---:" for _ in head[1:])]),
-        *(_markdown_line(cells) for cells in rows),
-        "",
+        *(line for sheet in sheets(result, config) for line in _markdown_sheet(sheet)),
         *(f"- {line}" for line in notes(result, config)),
     ]
     if result.claims:
@@ -54,23 +50,12 @@ def render_markdown(
 
 def render_text(result: TableResult, config: TableConfig, roles: Roles) -> str:
     """The same as aligned plain text, for a terminal."""
-    head, rows = _cells(result, config)
-    widths = [max(len(cells[i]) for cells in [head, *rows]) for i in range(len(head))]
-
-    def aligned(cells: Sequence[str]) -> str:
-        texts = [
-            cell.rjust(width) if i else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
-        ]
-        return "  ".join(texts).rstrip()
-
-    rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
     lines = [
         f"{title(config)}  [{result.scale} scale]",
         *(f"  {line}" for line in setting(result, config, roles)),
-        "",
     ]
-    lines += [aligned(head), rule, *(aligned(cells) for cells in rows), rule]
+    for sheet in sheets(result, config):
+        lines += ["", *([sheet.title] if sheet.title else []), *_aligned_sheet(sheet)]
     lines += [f"  {line}" for line in notes(result, config)]
     lines += [f"  {claim.id}: {claim.verdict}. {claim.test}" for claim in result.claims]
     return "\n".join([*lines, f"  {provenance(result)}", ""]).replace("**", "")
@@ -105,8 +90,30 @@ def render_csv(result: TableResult) -> str:
     return out.getvalue()
 
 
-def _cells(result: TableResult, config: TableConfig) -> tuple[list[str], list[list[str]]]:
-    return [heading.text for heading in headings(result, config)], body(result, config)
+def _markdown_sheet(sheet: Sheet) -> list[str]:
+    head = [heading.text for heading in sheet.head]
+    return [
+        *([f"**{sheet.title}**", ""] if sheet.title else []),
+        _markdown_line(head),
+        _markdown_line(["---", *("---:" for _ in head[1:])]),
+        *(_markdown_line(cells) for cells in sheet.rows),
+        "",
+    ]
+
+
+def _aligned_sheet(sheet: Sheet) -> list[str]:
+    head = [heading.text for heading in sheet.head]
+    widths = [max(len(cells[i]) for cells in [head, *sheet.rows]) for i in range(len(head))]
+
+    def aligned(cells: Sequence[str]) -> str:
+        texts = [
+            cell.rjust(width) if i else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        ]
+        return "  ".join(texts).rstrip()
+
+    rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
+    return [aligned(head), rule, *(aligned(cells) for cells in sheet.rows), rule]
 
 
 def _statement(config: TableConfig, claim: ClaimResult) -> str:

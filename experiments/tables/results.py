@@ -13,6 +13,7 @@ from experiments.values import Value
 from skiptune.errors import SkiptuneError
 
 FLOOR, FLOOR_ARM = "real vs real (floor)", "floor"
+EFFECT = " Effect: "  # in the text of a test, before what the claim's effect is
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,11 @@ class RowResult:
 
 @dataclass(frozen=True)
 class ClaimResult:
-    """A verdict. `effect` with its interval is the deciding number, `test` says what was tested and found."""
+    """A verdict.
+
+    `effect` with its interval is the deciding number; `test` says what was tested and found, and after
+    `EFFECT` what the effect is.
+    """
 
     id: str
     verdict: str

@@ -1,4 +1,4 @@
-"""Confidence intervals over seed blocks (Student t), single and paired."""
+"""Confidence intervals over seed blocks (Student t), single and paired, and of shares (Wilson)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import stdtrit
+from scipy.special import ndtri, stdtrit
 
 from skiptune.errors import SkiptuneError
 
@@ -28,16 +28,29 @@ def block_interval(values: Sequence[float], confidence: float = 0.95) -> Interva
     The blocks must be disjoint and of equal size. FID falls with the number of images (bias about 1/N), so
     the mean over blocks of N images is an FID at N images.
     """
-    if not 0 < confidence < 1:
-        raise SkiptuneError(f"confidence must lie between 0 and 1, got {confidence}")
-    x = np.asarray(values, dtype=np.float64)
-    if x.ndim != 1 or len(x) < 2:
-        raise SkiptuneError(f"an interval needs at least 2 seed blocks, got {x.size}: use more blocks")
-    if not np.isfinite(x).all():
-        raise SkiptuneError("a seed block has no finite value: look for the failed chunk")
+    x = _checked(values, confidence)
     value = float(x.mean())
     half = float(stdtrit(len(x) - 1, (1 + confidence) / 2) * x.std(ddof=1) / math.sqrt(len(x)))
     return Interval(value, value - half, value + half, len(x))
+
+
+def share_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
+    """Mean of values between 0 and 1, one per independent case, with Wilson's score interval (Wilson 1927).
+
+    Of values that are 0 or 1 it holds its confidence where that of Student's t does not, all of one kind
+    included; of values in between it is wider than need be. Its bounds lie in [0, 1].
+
+    Raises:
+        SkiptuneError: below 2 finite values, or one outside of [0, 1].
+    """
+    x = _checked(values, confidence)
+    if x.min() < 0 or x.max() > 1:
+        raise SkiptuneError(f"a share lies between 0 and 1, got {x.min():g} to {x.max():g}")
+    value, n, z = float(x.mean()), len(x), float(ndtri((1 + confidence) / 2))
+    centre = (value + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * math.sqrt(value * (1 - value) / n + z**2 / (4 * n**2))
+    # At 0 and 1 a bound is the value itself, up to rounding.
+    return Interval(value, min(max(centre - half, 0.0), value), max(min(centre + half, 1.0), value), n)
 
 
 def paired_difference_interval(a: Sequence[float], b: Sequence[float], confidence: float = 0.95) -> Interval:
@@ -56,6 +69,17 @@ def paired_ratio_interval(a: Sequence[float], b: Sequence[float], confidence: fl
         raise SkiptuneError("a ratio interval needs positive values: use paired_difference_interval")
     log = block_interval(list(np.log(x) - np.log(y)), confidence)
     return Interval(math.exp(log.value), math.exp(log.low), math.exp(log.high), log.n)
+
+
+def _checked(values: Sequence[float], confidence: float) -> np.ndarray:
+    if not 0 < confidence < 1:
+        raise SkiptuneError(f"confidence must lie between 0 and 1, got {confidence}")
+    x = np.asarray(values, dtype=np.float64)
+    if x.ndim != 1 or len(x) < 2:
+        raise SkiptuneError(f"an interval needs at least 2 seed blocks, got {x.size}: use more blocks")
+    if not np.isfinite(x).all():
+        raise SkiptuneError("a seed block has no finite value: look for the failed chunk")
+    return x
 
 
 def _pair(a: Sequence[float], b: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:

@@ -51,8 +51,8 @@ class Claim:
 
     def is_dead(self, now: float) -> bool:
         """``now``: the file system's clock, in seconds."""
-        if self.is_here:
-            pid = self.owner.get("pid")
+        pid = self.owner.get("pid")
+        if self.is_here and not (type(pid) is int and is_unclear(pid)):
             return type(pid) is not int or start_of(pid) != self.owner.get("start")
         return now - self.touched > EXPIRY
 
@@ -73,11 +73,34 @@ def this_process() -> dict[str, Any]:
 
 def start_of(pid: int) -> str:
     """When a process of this machine started, in clock ticks; empty if there is none or it is unknown."""
+    fields = _stat(pid)
+    return "" if not fields or fields[0] in ("Z", "X") else fields[19]
+
+
+def is_unclear(pid: int) -> bool:
+    """Whether a process of this machine may never go on, or is hidden: then its last touch has to tell.
+
+    Stopped (Ctrl-Z, or suspended by a scheduler in favour of the very job that would wait for it), or another
+    user's where ``/proc`` shows everybody his own alone.
+    """
+    fields = _stat(pid)
+    if fields:
+        return fields[0] in ("T", "t")
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return False
+
+
+def _stat(pid: int) -> list[str]:
+    """What Linux says of a process after its name: state, parent, ...; empty if there is none to be seen."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     except OSError:
-        return ""
-    return "" if fields[0] in ("Z", "X") else fields[19]
+        return []
 
 
 def claims_in(folder: Path) -> list[Claim]:
@@ -94,11 +117,11 @@ def claims_in(folder: Path) -> list[Claim]:
         path, owner = folder / name, {}
         try:
             touched = path.stat().st_mtime
-            owner = json.loads(path.read_text())
-        except FileNotFoundError:
+        except OSError:  # given back meanwhile
             continue
-        except (OSError, ValueError):  # not written to its end yet, or never: a full disk, a kill
-            pass
+        # Not written to its end yet, or never: a full disk, a kill.
+        with contextlib.suppress(OSError, ValueError):
+            owner = json.loads(path.read_text())
         found.append(Claim(path, target, int(number), owner if isinstance(owner, dict) else {}, touched))
     return sorted(found, key=lambda claim: (claim.target, claim.generation))
 

@@ -15,7 +15,7 @@ from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from skiptune.errors import SkiptuneError
-from skiptune.runtime.watch import Watch
+from skiptune.runtime.watch import ARRIVAL, Watch
 
 T = TypeVar("T")
 
@@ -76,7 +76,7 @@ def join() -> None:
     hang; a group made by someone else is used as it is. To be called by the main thread.
 
     Raises:
-        SkiptuneError: not started by torchrun or the like.
+        SkiptuneError: not started by torchrun or the like; not all came within ``ARRIVAL`` seconds.
     """
     me = world()
     if me.size == 1 or dist.is_initialized():
@@ -84,14 +84,14 @@ def join() -> None:
     if "MASTER_ADDR" not in os.environ:
         raise SkiptuneError("WORLD_SIZE is set but MASTER_ADDR is not: start with torchrun")
     try:
-        store, _, _ = next(rendezvous("env://", me.rank, me.size))
+        store, _, _ = next(rendezvous("env://", me.rank, me.size, timeout=timedelta(seconds=ARRIVAL)))
         watched = PrefixStore("watch", store)
         _Joined.watch = Watch(watched, me.rank, me.size, os.environ["MASTER_ADDR"])
         # Files carry the data, so gloo does on GPU machines too.
         group = PrefixStore("group", store)
         dist.init_process_group("gloo", store=group, rank=me.rank, world_size=me.size, timeout=_PATIENCE)
     except (RuntimeError, OSError) as error:
-        raise _lost(error) from error
+        raise _lost(error, f"the {me.size} processes of this job did not meet") from error
     atexit.register(leave)
 
 
@@ -110,7 +110,7 @@ def barrier() -> None:
         else:
             dist.barrier()
     except RuntimeError as error:  # the connection to a process that ended
-        raise _lost(error) from error
+        raise _lost(error, "another process ended") from error
 
 
 def tell_others(error: object) -> None:
@@ -119,11 +119,11 @@ def tell_others(error: object) -> None:
         _Joined.watch.fail(error)
 
 
-def _lost(error: Exception) -> SkiptuneError:
+def _lost(error: Exception, what: str) -> SkiptuneError:
     """What to say when the connection to the others breaks; raises what they said last, if they did."""
     if _Joined.watch is not None:
         _Joined.watch.check(seconds=5.0)
-    return SkiptuneError(f"another process ended: {str(error).splitlines()[0]}")
+    return SkiptuneError(f"{what}: {str(error).splitlines()[0]}")
 
 
 def leave() -> None:

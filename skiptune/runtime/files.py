@@ -8,12 +8,14 @@ import json
 import math
 import os
 import secrets
+import time
 from pathlib import Path
 from typing import Any
 
 from skiptune.errors import SkiptuneError
 
 TEMPORARY_SUFFIX = ".tmp"
+VISIBLE = 120.0  # seconds within which what another node has written shows; NFS takes up to 60
 
 
 def canonical_json(value: Any) -> str:
@@ -95,6 +97,25 @@ def file_system_now(folder: Path) -> float:
     finally:
         with contextlib.suppress(OSError):
             probe.unlink()
+
+
+def is_shown(path: Path, seconds: float = VISIBLE) -> bool:
+    """Whether a file that another node says it has written is there; waits for it.
+
+    A network file system remembers for up to a minute that it was absent, unless one writes beside it.
+    Raises SkiptuneError if nothing can be written there.
+    """
+    end = time.monotonic() + seconds
+    while not path.exists():
+        if time.monotonic() > end:
+            return False
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise unwritable(path.parent, error) from error
+        file_system_now(path.parent)
+        time.sleep(0.1)
+    return True
 
 
 def remove_stale(folder: Path, age: float = 3600.0) -> None:

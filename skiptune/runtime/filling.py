@@ -85,9 +85,8 @@ def _work(missing: list[SharedChunk], workers: Workers, look: Callable[[], None]
         while missing:
             taken = claimed(folders)
             free = [task for task in missing if not taken.issuperset(task.paths)]
-            if free:
-                workers.run(free, lambda _: look())
-            else:
+            # Claims of other nodes may not show here yet: then nothing was made either.
+            if not any(workers.run(free, lambda _: look())):
                 check_stop()
                 time.sleep(POLL)
             look()

@@ -14,6 +14,7 @@ from skiptune.runtime.files import canonical_json
 from skiptune.runtime.sampling import SamplingSettings, compute_chunks
 from skiptune.runtime.seed_chunks import CHUNK, SeedChunk
 from skiptune.runtime.together import make_plan
+from skiptune.runtime.watch import AnotherFailed
 from skiptune.samplers import make_sampler
 
 # Conditions are joined if that takes at most this share of the time: a killed job loses a whole task.
@@ -40,6 +41,8 @@ class SharedChunk:
             mine = [chunk for chunk in self.chunks if chunk.path in paths]
             try:
                 _compute(mine)
+            except AnotherFailed:
+                raise
             except Exception as error:
                 _keep_reason(mine, error)
                 raise

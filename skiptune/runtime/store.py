@@ -94,7 +94,12 @@ class Run:
 
     def failure(self) -> str | None:
         """Why the last attempt failed, if it did. Raises SkiptuneError if the file is damaged."""
-        return str(read_json(self.failure_path)["reason"]) if self.failure_path.exists() else None
+        try:
+            return str(read_json(self.failure_path)["reason"])
+        except SkiptuneError:
+            if self.failure_path.exists():
+                raise
+            return None  # there is none, or a chunk was written a moment ago
 
     def _owner(self, i: int) -> str:
         # In the checksum, so that a chunk copied from another run or place is refused.

@@ -20,15 +20,20 @@ from torch.distributed.distributed_c10d import Store
 
 from skiptune.errors import SkiptuneError
 
+ARRIVAL = 600.0  # seconds between the arrivals of two processes; until all met, who dies is not missed
 _BYE, _FAILED = "bye", "failed "
-_ARRIVAL = 600.0  # seconds between the arrivals of two processes
+_INTRODUCTION = 60.0  # seconds for who has connected to say which rank it is; it says so at once
 _LAST_WORDS = 15.0  # seconds for a process to stop by itself after another failed
+
+
+class AnotherFailed(SkiptuneError):
+    """Another process failed: what this one was doing is not to blame."""
 
 
 class Watch:
     """Made in the main thread of every process, ``store`` common to all; ends with ``leave`` or the process.
 
-    When another process fails, SkiptuneError is raised in the main thread, whatever it is doing.
+    When another process fails, AnotherFailed is raised in the main thread, whatever it is doing.
     """
 
     def __init__(self, store: Store, rank: int, size: int, address: str) -> None:
@@ -59,7 +64,7 @@ class Watch:
             _say(peer, _BYE)
 
     def check(self, seconds: float = 0.0) -> None:
-        """Raises SkiptuneError if another process has failed, or does within these seconds."""
+        """Raises AnotherFailed if another process has failed, or does within these seconds."""
         end = time.monotonic() + seconds
         while not self.failure and time.monotonic() < end:
             time.sleep(0.05)
@@ -88,6 +93,9 @@ class Watch:
             if not heard:
                 return
             self.failure = failure
+        signal.alarm(
+            int(_LAST_WORDS) + 5
+        )  # for an interpreter that hangs while it goes down, without threads
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
         time.sleep(_LAST_WORDS)  # the main thread may be deep inside a call that no signal ends
         print(f"error: {self._message()}", file=sys.stderr, flush=True)
@@ -97,7 +105,7 @@ class Watch:
         return f"{self.failure}; finished chunks are kept, the same command goes on"
 
     def _raise(self, number: int = 0, frame: FrameType | None = None) -> NoReturn:
-        raise SkiptuneError(self._message())
+        raise AnotherFailed(self._message())
 
 
 def _accepted(store: Store, count: int) -> dict[int, tuple[socket.socket, TextIO]]:
@@ -105,21 +113,34 @@ def _accepted(store: Store, count: int) -> dict[int, tuple[socket.socket, TextIO
     peers: dict[int, tuple[socket.socket, TextIO]] = {}
     with socket.create_server(("", 0), backlog=count) as server:
         store.set("port", str(server.getsockname()[1]))
-        server.settimeout(_ARRIVAL)
+        server.settimeout(ARRIVAL)
         while len(peers) < count:
             try:
                 peer, _ = server.accept()
             except TimeoutError:
                 raise SkiptuneError(f"{count - len(peers)} of {count} other processes did not come") from None
-            peer.settimeout(None)
+            peer.settimeout(_INTRODUCTION)
             lines = peer.makefile("r", errors="replace")
-            with contextlib.suppress(ValueError):  # somebody else
-                peers[int(lines.readline())] = peer, lines
+            try:
+                rank = int(lines.readline())
+            except (ValueError, OSError):
+                rank = 0
+            if 0 < rank <= count:
+                peer.settimeout(None)
+                peers[rank] = peer, lines
+            else:  # somebody else, who may also hang up or say nothing
+                lines.close()
+                peer.close()
     return peers
 
 
 def _connected(store: Store, rank: int, address: str) -> tuple[socket.socket, TextIO]:
-    """The connection to rank 0."""
+    """The connection to rank 0. Raises SkiptuneError if it does not come."""
+    end = time.monotonic() + ARRIVAL
+    while not store.check(["port"]):  # not in one long call, which no signal would end
+        if time.monotonic() > end:
+            raise SkiptuneError("the process of rank 0 did not come")
+        time.sleep(0.1)
     peer = socket.create_connection((address, int(store.get("port"))), timeout=60)
     peer.settimeout(None)
     _say(peer, str(rank))

@@ -10,6 +10,7 @@ from skiptune.evaluation.intervals import (
     block_interval,
     paired_difference_interval,
     paired_ratio_interval,
+    share_interval,
 )
 
 TRIALS = 2000
@@ -47,6 +48,19 @@ def test_block_interval_is_the_t_interval_of_scipy() -> None:
     interval = block_interval(values, confidence=0.9)
     assert (interval.low, interval.high, interval.n) == (pytest.approx(low), pytest.approx(high), 4)
     assert interval.value == pytest.approx(3.1)
+
+
+@pytest.mark.parametrize(("held", "cases"), [(0, 2), (0, 20), (1, 48), (7, 10), (47, 48), (40, 40)])
+def test_share_interval_is_wilsons_of_scipy(held: int, cases: int) -> None:
+    found = share_interval([1.0] * held + [0.0] * (cases - held), 0.9)
+    other = stats.binomtest(held, cases).proportion_ci(0.9, method="wilson")
+    assert (found.low, found.high) == pytest.approx((other.low, other.high), abs=1e-12)
+    assert 0 <= found.low <= found.value == held / cases <= found.high <= 1 and found.n == cases
+
+
+def test_what_is_no_share_has_no_share_interval() -> None:
+    with pytest.raises(SkiptuneError, match="a share lies between 0 and 1, got 0 to 1.5"):
+        share_interval([0.0, 1.5])
 
 
 def test_ratio_of_proportional_values_is_exact() -> None:

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from experiments import samples
-from experiments.bench import Bench
+from experiments.bench import Bench, NotComputed
 from experiments.measurement import SeedBlocks
 from experiments.references import FLOOR_BLOCKS, RealImages
 from experiments.samples import SampleMeasurement
@@ -94,6 +94,19 @@ def test_second_call_computes_nothing(bench: Bench, measurement: SampleMeasureme
     first, second = bench.measure([measurement]), bench.measure([measurement, measurement])
     assert second == [*first, *first]
     assert {path: path.stat().st_mtime_ns for path in bench.store.root.rglob("*.*")} == files
+
+
+def test_a_bench_that_only_looks_waits_for_no_other_process(
+    bench: Bench, measurement: SampleMeasurement, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Processes that see more of a store, or less, would wait for each other at different places."""
+    there = bench.measure([measurement])
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    looking = Bench(bench.store, Workers(1), computes=False)
+    assert looking.measure([measurement]) == there and looking.floor(measurement) is None
+    with pytest.raises(NotComputed):
+        Bench(RunStore(tmp_path), Workers(1), computes=False).measure([measurement])
 
 
 def test_other_numerics_of_the_metrics_keep_the_images(

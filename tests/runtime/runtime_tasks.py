@@ -12,8 +12,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributed import FileStore
 
 from skiptune.errors import SkiptuneError
+from skiptune.runtime import distributed, watch
 from skiptune.runtime.distributed import barrier, join, leave, share, tell_others, world
 from skiptune.runtime.filling import fill
 from skiptune.runtime.seed_chunks import CHUNK, SeedChunk, open_run
@@ -136,6 +138,24 @@ def member(rank: int, size: int, port: int, root: Path, n_chunks: int, end: str)
         tell_others(error)
         (root / f"error{rank}").write_text(f"{time.time()} {error}")
         raise SystemExit(2) from None
+
+
+def alone(rank: int, port: int, root: Path) -> None:
+    """One of two processes, the other of which died before they met. Leaves its error in a file."""
+    os.environ.update({"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"})
+    os.environ["MASTER_PORT"] = str(port)
+    distributed.ARRIVAL = watch.ARRIVAL = 1.0
+    try:
+        join()
+    except SkiptuneError as error:
+        (root / f"error{rank}").write_text(str(error))
+        raise SystemExit(2) from None
+
+
+def watcher(rank: int, root: Path) -> None:
+    """One of two processes that watch each other and part well."""
+    watch._INTRODUCTION = 0.5
+    watch.Watch(FileStore(str(root / "meeting"), 2), rank, 2, "127.0.0.1").leave()
 
 
 def big_chunk(i: int) -> dict[str, Tensor]:

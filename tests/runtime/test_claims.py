@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import threading
 import time
@@ -16,9 +17,20 @@ import torch
 from runtime_tasks import Logged, fill_logged, logged_tasks
 
 from skiptune.errors import SkiptuneError
-from skiptune.runtime.claims import EXPIRY, claimed, claiming, claims_in, made_once, this_process
+from skiptune.runtime.claims import (
+    EXPIRY,
+    claimed,
+    claiming,
+    claims_in,
+    is_unclear,
+    made_once,
+    start_of,
+    this_process,
+)
 from skiptune.runtime.files import remove_stale
+from skiptune.runtime.filling import fill
 from skiptune.runtime.store import RunStore
+from skiptune.runtime.workers import Workers
 
 ELSEWHERE = {"host": "node7", "boot": "another", "namespace": "pid:[1]", "pid": 4711, "start": "1"}
 
@@ -70,7 +82,7 @@ def test_processes_that_start_one_run_at_once_share_it_and_a_killed_one_costs_it
     while len(run.missing(n)) > 1:
         time.sleep(0.01)
     assert all(process.is_alive() for process in quick)  # they wait for the chunk that is being made
-    assert claimed([run.chunk_path(0).parent]) == {run.chunk_path(lost)}
+    assert run.chunk_path(lost) in claimed([run.chunk_path(0).parent])
     slow.kill()
     for process in (slow, *quick):
         process.join(60)
@@ -103,6 +115,44 @@ def test_a_claim_of_a_dead_process_of_this_machine_holds_nobody_up(tmp_path):
     assert mine(target)
     leave_claim(target, this_process(), 10 * EXPIRY)  # alive, though it could not touch the file for long
     assert not mine(target)
+
+
+def test_a_stopped_process_holds_its_claim_until_it_expires(tmp_path):
+    target = tmp_path / "target"
+    suspended = subprocess.Popen(["sleep", "60"])
+    try:
+        suspended.send_signal(signal.SIGSTOP)
+        owner = {**this_process(), "pid": suspended.pid, "start": start_of(suspended.pid)}
+        while not is_unclear(suspended.pid):
+            time.sleep(0.01)
+        leave_claim(target, owner)
+        assert not mine(target)
+        leave_claim(target, owner, EXPIRY + 20)
+        assert mine(target)
+    finally:
+        suspended.kill()
+        suspended.wait()
+
+
+def test_a_claim_that_does_not_show_yet_is_waited_for(tmp_path):
+    """As on a network file system: its file cannot be created, but is not in the listing either."""
+    run = logged_tasks(RunStore(tmp_path), Logged(tmp_path / "log"), 1)[0].chunks[0].run
+    claim = run.chunk_path(0).with_name(f".{run.chunk_path(0).name}.0.claim")
+    claim.parent.mkdir(parents=True)
+    claim.symlink_to(claim)
+    assert claims_in(claim.parent) == []
+    threading.Timer(1.5, claim.unlink).start()
+    rounds = []
+
+    class Counted(Workers):
+        def run(self, tasks, on_done=None):
+            rounds.append(len(tasks))
+            return super().run(tasks, on_done)
+
+    fill(
+        logged_tasks(RunStore(tmp_path), Logged(tmp_path / "log"), 1), RunStore(tmp_path), Counted(1), "", 250
+    )
+    assert run.has_chunk(0) and 2 <= len(rounds) <= 4
 
 
 def test_of_many_that_pass_a_dead_claim_one_gets_it(tmp_path):

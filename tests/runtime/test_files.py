@@ -2,13 +2,22 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from skiptune.errors import SkiptuneError
-from skiptune.runtime.files import canonical_json, digest, file_digest, read_json, remove_stale, write_atomic
+from skiptune.runtime.files import (
+    canonical_json,
+    digest,
+    file_digest,
+    is_shown,
+    read_json,
+    remove_stale,
+    write_atomic,
+)
 
 
 def test_canonical_json_is_one_text_per_value():
@@ -72,3 +81,13 @@ def test_read_json_errors_name_the_file(tmp_path):
         read_json(tmp_path / "bad.json")
     with pytest.raises(SkiptuneError, match="cannot read .*absent.json"):
         read_json(tmp_path / "absent.json")
+
+
+def test_a_file_that_shows_late_is_waited_for(tmp_path):
+    late = tmp_path / "run" / "record.json"
+    assert not is_shown(late, seconds=0.0)
+    threading.Timer(0.3, late.touch).start()
+    assert is_shown(late) and list(late.parent.iterdir()) == [late]
+    (tmp_path / "file").touch()
+    with pytest.raises(SkiptuneError, match="cannot write"):
+        is_shown(tmp_path / "file" / "record.json")

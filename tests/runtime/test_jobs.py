@@ -10,6 +10,7 @@ import time
 import pytest
 
 from skiptune.errors import SkiptuneError
+from skiptune.runtime.jobs import command
 from skiptune.runtime.jobs.command import Command
 from skiptune.runtime.jobs.launch import ENDPOINT, job_argv
 from skiptune.runtime.jobs.local import run_local
@@ -59,6 +60,31 @@ def test_no_more_run_at_once_than_asked_for(tmp_path):
     assert 1 <= most <= 2
     with pytest.raises(SkiptuneError, match="use 1 or more"):
         run_local([], 0, lambda _: None)
+
+
+def test_a_job_that_is_stopped_while_it_starts_ends(tmp_path):
+    job = python("early", "import time; time.sleep(60)", tmp_path)
+    job.stop()
+    assert job().error == "it was killed by SIGTERM"
+
+
+def test_a_preempted_job_of_several_processes_has_no_outcome_yet(tmp_path, monkeypatch):
+    """torchrun ends with an error where one process ends with the code of a stop."""
+    script = tmp_path / "ranks.py"
+    script.write_text("import os, time; open('up' + os.environ['RANK'], 'w'); time.sleep(60)")
+    job = Command("two", job_argv([str(script)], gpus=2), str(tmp_path))
+    monkeypatch.setenv("SLURM_JOB_ID", "1")
+    monkeypatch.setattr(command, "AFTER_TERM", 0.5)
+    outcomes = []
+    thread = threading.Thread(target=lambda: outcomes.append(job()))
+    thread.start()
+    while len(list(tmp_path.glob("up*"))) < 2:
+        time.sleep(0.05)
+    told = time.monotonic()
+    job._signal(signal.SIGTERM)  # as SLURM does, to every process
+    thread.join(60)
+    assert (outcomes[0].code, outcomes[0].error) == (143, "it was told to stop; the same command goes on")
+    assert time.monotonic() - told > 0.5
 
 
 def test_before_a_requeue_the_chunk_at_hand_is_finished_and_a_deaf_child_is_ended(tmp_path):

@@ -6,16 +6,21 @@ import socket
 import time
 
 import pytest
-from runtime_tasks import Logged, member
+from runtime_tasks import Logged, alone, member, watcher
+from torch.distributed import FileStore
 
 from skiptune.runtime.store import RunStore
 
 
-def start(processes, root, n_chunks, end):
-    """Three ranks as a scheduler would start them: nothing but the environment joins them."""
+def free_port():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+        return free.getsockname()[1]
+
+
+def start(processes, root, n_chunks, end):
+    """Three ranks as a scheduler would start them: nothing but the environment joins them."""
+    port = free_port()
     ranks = [processes.Process(target=member, args=(rank, 3, port, root, n_chunks, end)) for rank in range(3)]
     for rank in ranks:
         rank.start()
@@ -40,6 +45,7 @@ def test_the_others_stop_with_the_error_of_a_rank_and_keep_what_is_finished(tmp_
     run = RunStore(tmp_path).open(Logged(tmp_path / "log").resolved())
     there = [i for i in range(400) if run.has_chunk(i)]
     assert there and all(int(run.read_chunk(i)["seeds"][0]) == 250 * i for i in there)
+    assert run.failure() is None  # the chunks that the others were at have not failed
 
 
 def test_ranks_that_end_well_disturb_nobody_and_one_line_counts_the_whole_job(tmp_path, processes):
@@ -51,3 +57,26 @@ def test_ranks_that_end_well_disturb_nobody_and_one_line_counts_the_whole_job(tm
     assert len(pids) == 12 and len(set(pids)) == 3
     first, *others = ((tmp_path / f"stderr{rank}").read_text() for rank in range(3))
     assert "logged: 3000/3000 img" in first and first.count("\n") == 1 and others == ["", ""]
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_process_whose_other_never_came_says_so(tmp_path, processes, rank):
+    process = processes.Process(target=alone, args=(rank, free_port(), tmp_path))
+    process.start()
+    process.join(30)
+    assert process.exitcode == 2
+    assert "the 2 processes of this job did not meet" in (tmp_path / f"error{rank}").read_text()
+
+
+def test_strangers_at_the_door_hold_nobody_up(tmp_path, processes):
+    first, second = (processes.Process(target=watcher, args=(rank, tmp_path)) for rank in range(2))
+    first.start()
+    port = int(FileStore(str(tmp_path / "meeting"), 2).get("port"))
+    silent, rude = (socket.create_connection(("127.0.0.1", port)) for _ in range(2))
+    rude.sendall(b"7\n")
+    second.start()
+    for process in (first, second):
+        process.join(30)
+        assert process.exitcode == 0
+    silent.close()
+    rude.close()

@@ -74,7 +74,7 @@ function showOrigin(button, data, dialog) {
   body.replaceChildren(element("p", button.parentElement.dataset.title, "place"), big);
   if (kind.startsWith("paper")) {
     const printed = [["printed in the paper", row.paper[key]], ["its setting", texts(row.paper_settings)]];
-    if (kind.endsWith("ratio") && base) printed.push([`baseline, ${base.label}`, base.paper[key]]);
+    if (/(ratio|gain)$/.test(kind) && base) printed.push([`baseline, ${base.label}`, base.paper[key]]);
     body.append(terms(printed));
   } else {
     if (row.values[key]) body.append(measuredPart(row, key));
@@ -120,12 +120,14 @@ function moveByKeys(table) {
 function openOrigins() {
   const dialog = document.querySelector("dialog"), island = document.getElementById("origins");
   if (!dialog || !island) return;
-  const data = JSON.parse(island.textContent), table = document.querySelector("table[role=grid]");
-  moveByKeys(table);
-  table.addEventListener("click", ({ target }) => {
-    const button = target.closest("button");
-    if (button) showOrigin(button, data, dialog);
-  });
+  const data = JSON.parse(island.textContent);
+  for (const table of document.querySelectorAll("table[role=grid]")) {
+    moveByKeys(table);
+    table.addEventListener("click", ({ target }) => {
+      const button = target.closest("button");
+      if (button) showOrigin(button, data, dialog);
+    });
+  }
   dialog.addEventListener("click", ({ target }) => { if (target === dialog) dialog.close(); });
 }
 

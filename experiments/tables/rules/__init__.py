@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from experiments.tables.config import ClaimConfig
 from experiments.tables.results import ClaimResult
 from experiments.tables.rules.advantage_falls import advantage_falls
+from experiments.tables.rules.beats_best import beats_best
 from experiments.tables.rules.bound import below_bound
 from experiments.tables.rules.closer import closer
 from experiments.tables.rules.closer_at_gain import closer_at_gain
@@ -48,6 +49,7 @@ RULES: dict[str, Rule] = {
     "gains": gains,
     "least_harm": least_harm,
     "closer_at_gain": closer_at_gain,
+    "beats_best": beats_best,
     **CURVE_RULES,
 }
 

@@ -9,7 +9,7 @@ import numpy as np
 from experiments.tables.config import ClaimConfig
 from experiments.tables.parsing import Section
 from experiments.tables.results import ClaimResult
-from experiments.tables.rules.evidence import Evidence, undecided
+from experiments.tables.rules.evidence import Evidence, effect_of, undecided
 from skiptune.errors import SkiptuneError
 
 RESAMPLES = 2000
@@ -64,19 +64,21 @@ def closer_at_gain(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
     }
     listed = "; ".join(f"{name}: {points}" for name, points in shown.items())
     points = f"({gain} gained, {distance}) of {listed}"
+    what = f"{distance} of {arms['far']} less that of {arms['near']}"
+    unit = evidence.unit(row.id for several in rows.values() for row in several)
     now = difference(values["near"], values["far"], np.arange(len(base)))
     if now is None or len(matched) < MATCHED * RESAMPLES:
         why = (
-            f"In {1 - len(matched) / RESAMPLES:.1%} of {RESAMPLES} resamples of the {evidence.unit} there is "
+            f"In {1 - len(matched) / RESAMPLES:.1%} of {RESAMPLES} resamples of the {unit} there is "
             f"no gain above 0 that both {arms['near']} and {arms['far']} reach. {points}."
         )
         return undecided(claim, "inconclusive", why)
     low, high = (float(end) for end in np.percentile(matched, ENDS))
     verdict = "supported" if low > 0 else "contradicted" if high < 0 else "inconclusive"
     text = (
-        f"{distance} of {arms['far']} less that of {arms['near']} at equal gains: {now:.3g} "
-        f"[{low:.3g}, {high:.3g}], 95% interval of {RESAMPLES} resamples of the {evidence.unit} (claimed "
-        f"above 0). {points}."
+        f"{what} at equal gains: {now:.3g} "
+        f"[{low:.3g}, {high:.3g}], 95% interval of {RESAMPLES} resamples of the {unit} (claimed "
+        f"above 0). {points}.{effect_of(what)}"
     )
     return ClaimResult(claim.id, verdict, now, min(low, now), max(high, now), text)
 

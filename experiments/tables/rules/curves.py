@@ -13,7 +13,7 @@ from scipy.stats import spearmanr
 from experiments.tables.config import ClaimConfig
 from experiments.tables.parsing import Section
 from experiments.tables.results import ClaimResult
-from experiments.tables.rules.evidence import Evidence, Rule, undecided
+from experiments.tables.rules.evidence import Evidence, Rule, effect_of, undecided
 from skiptune.errors import SkiptuneError
 
 RESAMPLES = 2000
@@ -83,6 +83,7 @@ def rule(shape: Shape) -> Rule:
         text = (
             f"{shape.what}: {'holds' if on_all else 'does not hold'} for the means, and in {share:.1%} of "
             f"{RESAMPLES} resamples of the {count} seed blocks. {described}."
+            f"{effect_of('share of resamples in which it holds')}"
         )
         return ClaimResult(claim.id, verdict, share, None, None, text)
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from experiments.tables.config import ClaimConfig, TableConfig
-from experiments.tables.results import ClaimResult
-from skiptune.evaluation.intervals import Interval
+from experiments.tables.results import EFFECT, ClaimResult
+from skiptune.evaluation.intervals import Interval, block_interval, share_interval
+
+SEED_BLOCKS = "seed blocks"
 
 
 @dataclass(frozen=True)
@@ -18,7 +20,7 @@ class Evidence:
 
     `selected`: row id -> what was chosen for it on the selection seeds. `interventions`: row id -> the
     settings that its images were sampled with, learned coefficients and what its run chose among them.
-    `unit`: what there is one value of, seed blocks or prompts.
+    `units`: row id -> what there is one value of, seed blocks unless named.
     """
 
     config: TableConfig
@@ -26,11 +28,25 @@ class Evidence:
     blocks: Mapping[str, Mapping[str, Sequence[float]]]
     selected: Mapping[str, float] = field(default_factory=dict)
     interventions: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    unit: str = "seed blocks"
+    units: Mapping[str, str] = field(default_factory=dict)
 
     def series(self, row: str, metric: str) -> Sequence[float]:
         """The block values of a row, empty if it was not measured."""
         return self.blocks.get(row, {}).get(metric, ())
+
+    def unit(self, rows: Iterable[str] = ()) -> str:
+        """What there is one value of in these rows, of all unless given."""
+        named = (self.units.get(id, SEED_BLOCKS) for id in (rows or self.blocks))
+        return " or ".join(dict.fromkeys(named)) or SEED_BLOCKS
+
+    def title(self, metric: str) -> str:
+        """Of the metric's column."""
+        return next((c.title for c in self.config.columns if c.key == metric), metric)
+
+    def interval(self, values: Sequence[float], metric: str, confidence: float = 0.95) -> Interval:
+        """Of the mean: Wilson's for shares, else Student's t."""
+        of_kind = share_interval if metric in self.config.shares else block_interval
+        return of_kind(values, confidence)
 
 
 Rule = Callable[[ClaimConfig, Evidence], ClaimResult]
@@ -51,6 +67,11 @@ def widened(interval: Interval, tests: int, opposed: bool) -> str:
     if not opposed or tests == 1:
         return ""
     return f" (widened for {tests} tests to {corrected(tests):.2%}: {span(interval)})"
+
+
+def effect_of(what: str) -> str:
+    """The end of a test's text: what the effect is, for the index of all tables."""
+    return f"{EFFECT}{what}."
 
 
 def span(interval: Interval) -> str:

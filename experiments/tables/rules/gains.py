@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from experiments.tables.config import ClaimConfig, RowConfig
 from experiments.tables.parsing import Section
 from experiments.tables.results import ClaimResult
-from experiments.tables.rules.evidence import Evidence, corrected, span, undecided, widened
+from experiments.tables.rules.evidence import Evidence, corrected, effect_of, span, undecided, widened
 from skiptune.errors import SkiptuneError
 from skiptune.evaluation.intervals import Interval, paired_difference_interval
 
-FORMS = ("all", "some", "most")
+FORMS = ("all", "some", "most", "none")
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,8 @@ def gains(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
       other or is 0 throughout.
     - ``most``: supported if more than half of the 95% intervals lie on their side, contradicted if at least
       half lie on the other.
+    - ``none``: a control of the others, supported if no 95% interval lies on its side, else inconclusive:
+      where it fails, what the others found has another cause.
 
     The claim is supported if every test is, contradicted if some test is, else inconclusive. The effect is
     that of the test which speaks most against it.
@@ -69,10 +71,11 @@ def gains(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
     worst = min(
         (part for part in parts if part.verdict == verdict), key=lambda part: strength(part.cell.value)
     ).cell
+    measured = [row.id for row in evidence.config.rows_at(evidence.scale) if row.baseline is not None]
     text = (
-        f"Paired differences, mean over {evidence.unit} with 95% t interval. "
+        f"Paired differences, mean over {evidence.unit(measured)} with 95% t interval. "
         + "; ".join(part.text for part in parts)
-        + "."
+        + f".{effect_of(worst.label)}"
     )
     return ClaimResult(claim.id, verdict, worst.shown.value, worst.shown.low, worst.shown.high, text)
 
@@ -100,7 +103,7 @@ def judged(claim: ClaimConfig, test: Section, evidence: Evidence) -> Part | Clai
         signed = [direction * value for value in ours], [direction * value for value in theirs]
         cells.append(
             Cell(
-                f"{metric} of {row.label} less {other.label}",
+                f"{evidence.title(metric)} of {row.label} less {other.label}",
                 paired_difference_interval(ours, theirs),
                 paired_difference_interval(*signed),
                 paired_difference_interval(*signed, corrected(len(pairs))),
@@ -110,7 +113,7 @@ def judged(claim: ClaimConfig, test: Section, evidence: Evidence) -> Part | Clai
     nowhere = sum(cell.value.low == cell.value.high == 0 for cell in cells)
     verdict = VERDICTS[form](cells, right, wrong + nowhere)
     # The strongest cell is what decides whether some have the sign; the weakest whether all do.
-    if form == "some":
+    if form in ("some", "none"):
         shown, word = max(cells, key=lambda cell: cell.wide.low), "strongest"
     else:
         shown, word = min(cells, key=lambda cell: strength(cell.value)), "weakest"
@@ -165,4 +168,8 @@ def most(cells: Sequence[Cell], right: int, wrong: int) -> str:
     return "contradicted" if 2 * wrong >= len(cells) else "inconclusive"
 
 
-VERDICTS = {"all": every, "some": some, "most": most}
+def none(cells: Sequence[Cell], right: int, wrong: int) -> str:
+    return "inconclusive" if right else "supported"
+
+
+VERDICTS = {"all": every, "some": some, "most": most, "none": none}

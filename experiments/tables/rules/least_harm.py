@@ -10,7 +10,7 @@ from experiments.tables.config import ClaimConfig, RowConfig
 from experiments.tables.parsing import Section
 from experiments.tables.results import ClaimResult
 from experiments.tables.rules.curves import RESAMPLES, SURE
-from experiments.tables.rules.evidence import Evidence, undecided
+from experiments.tables.rules.evidence import Evidence, effect_of, undecided
 
 
 def least_harm(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
@@ -50,6 +50,7 @@ def least_harm(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
         f"of {arm}: {', '.join(names) or 'none'} ({optimal.sum()} in all). {len(found)} rows, a strategy "
         f"counts once. Claimed: all, and at least one optimal; holds in {share:.1%} of {RESAMPLES} resamples "
         f"of the {count} blocks."
+        f"{effect_of('share of resamples in which it holds')}"
     )
     return ClaimResult(claim.id, verdict, share, None, None, text)
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from experiments.tables.config import ClaimConfig
 from experiments.tables.parsing import Section
 from experiments.tables.results import ClaimResult
-from experiments.tables.rules.evidence import Evidence, corrected, span, undecided, widened
+from experiments.tables.rules.evidence import Evidence, corrected, effect_of, span, undecided, widened
 from skiptune.errors import SkiptuneError
 from skiptune.evaluation.intervals import paired_difference_interval
 
@@ -22,13 +22,13 @@ def signs(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
     widened for their number (Bonferroni), lies on the other; else inconclusive. The effect reported is the
     difference that speaks most against the claim, in units of its interval.
     """
-    said = TEST.format(unit=evidence.unit)
     spec = Section(claim.parameters, f"claim {claim.id}: parameters")
     by_scale = spec.take("tests", Mapping)
     spec.finish()
     tests = [Section(test, f"claim {claim.id}: tests") for test in by_scale.get(evidence.scale, ())]
     if not tests:
         return undecided(claim, "not run", f"No tests are named at scale {evidence.scale}.")
+    said = TEST.format(unit=evidence.unit(test.take("row", str) for test in tests))
     found, margins = [], []
     for test in tests:
         row = evidence.config.row(test.take("row", str))
@@ -46,14 +46,16 @@ def signs(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
         direction = 1 if sign == "+" else -1
         low = min(direction * interval.low, direction * interval.high)
         wide = paired_difference_interval(ours, theirs, corrected(len(tests)))
-        margins.append((low, max(direction * wide.low, direction * wide.high), interval))
-        other = evidence.config.row(against).label
+        name = f"{evidence.title(metric)} of {row.label} minus {evidence.config.row(against).label}"
+        margins.append((low, max(direction * wide.low, direction * wide.high), interval, name))
         opposed = max(direction * interval.low, direction * interval.high) < 0
         seen = span(interval) + widened(wide, len(tests), opposed)
-        found.append(f"{metric} of {row.label} minus {other}: {seen} (claimed {sign})")
-    verdict = _verdict([(low, high) for low, high, _ in margins])
-    worst = min(margins, key=lambda margin: (margin[0] + margin[1]) / max(margin[1] - margin[0], 1e-300))[2]
-    text = f"{said}: {'; '.join(found)}."
+        found.append(f"{name}: {seen} (claimed {sign})")
+    verdict = _verdict([(low, high) for low, high, *_ in margins])
+    *_, worst, name = min(
+        margins, key=lambda margin: (margin[0] + margin[1]) / max(margin[1] - margin[0], 1e-300)
+    )
+    text = f"{said}: {'; '.join(found)}.{effect_of(name)}"
     return ClaimResult(claim.id, verdict, worst.value, worst.low, worst.high, text)
 
 

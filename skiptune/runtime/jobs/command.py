@@ -17,6 +17,9 @@ from skiptune.runtime.jobs.launch import filled_in
 from skiptune.runtime.stopping import STOPPED
 
 ERROR = "error: "
+TORCHRUN_STOPPED = (
+    "SignalException: Process "  # in the last line of a torchrun that was told to stop; its code is 1
+)
 AFTER_TERM = 120.0  # seconds within which SLURM ends a job that it told to stop (KillWait)
 _LIBC = ctypes.CDLL(None)  # loaded here, because it cannot be after a fork
 PATIENCE = 60.0  # seconds for the chunk at hand, then for dropping it
@@ -41,6 +44,7 @@ class Command:
     def __init__(self, name: str, argv: list[str], folder: str, patience: float = PATIENCE) -> None:
         self.name, self.argv, self.folder, self.patience = name, argv, folder, patience
         self._child: subprocess.Popen[str] | None = None
+        self._stopped = False
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_child": None}
@@ -58,8 +62,11 @@ class Command:
             process_group=0,
             preexec_fn=_prepare_child,
         )
+        if self._stopped:  # while it was being started
+            self._signal(signal.SIGTERM)
         assert child.stdout is not None and child.stderr is not None
-        reader = threading.Thread(target=_pass_on, args=(child.stderr, errors), daemon=True)
+        stopped: list[str] = []
+        reader = threading.Thread(target=_pass_on, args=(child.stderr, errors, stopped), daemon=True)
         reader.start()
         try:
             out = child.stdout.read()
@@ -68,6 +75,8 @@ class Command:
             self._signal(signal.SIGTERM)
             raise
         reader.join()
+        if stopped:
+            code = STOPPED
         if code == STOPPED and "SLURM_JOB_ID" in os.environ:
             # SLURM cancels this job or puts it back into its queue: it has no outcome yet, and ends soon.
             time.sleep(AFTER_TERM)
@@ -89,6 +98,7 @@ class Command:
 
     def stop(self) -> None:
         """Drop the chunk at hand and stop."""
+        self._stopped = True
         self._signal(signal.SIGTERM)
 
     def _signal(self, number: signal.Signals) -> None:
@@ -104,19 +114,21 @@ def _prepare_child() -> None:
         _LIBC.prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG: end with the parent
 
 
-def _pass_on(stream: Any, errors: list[str]) -> None:
+def _pass_on(stream: Any, errors: list[str], stopped: list[str]) -> None:
     for line in stream:
         sys.stderr.write(line)
         sys.stderr.flush()
         if line.startswith(ERROR):
             errors.append(line.removeprefix(ERROR).strip())
+        elif TORCHRUN_STOPPED in line:
+            stopped.append(line)
 
 
 def _reason(code: int, errors: list[str]) -> str:
-    if errors:
-        return errors[0]
     if code == STOPPED:
         return "it was told to stop; the same command goes on"
+    if errors:
+        return errors[0]
     if code < 0:
         return f"it was killed by {signal.Signals(-code).name}"
     return f"it ended with code {code}; its messages say why"

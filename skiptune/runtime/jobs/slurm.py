@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from skiptune.errors import SkiptuneError
+from skiptune.runtime.files import is_shown
 from skiptune.runtime.jobs.command import Command, Outcome
 
 ALIVE = {
@@ -131,7 +132,8 @@ def run_slurm(
                 found[i] = _result(job, command)
             elif states is not None and (state := states.get(job.job_id, "GONE")) not in ALIVE:
                 if time.monotonic() - bad_since.setdefault(i, time.monotonic()) > GRACE:
-                    found[i] = _without_result(job, command, state)
+                    late = _came_late(job)
+                    found[i] = _result(job, command) if late else _without_result(job, command, state)
             else:
                 bad_since.pop(i, None)
             if i in found:
@@ -163,6 +165,14 @@ def _result(job: Any, command: Command) -> Outcome:
         return Outcome(command.name, 1, error=f"{raised[-1] if raised else error}, log {job.paths.stderr}")
     assert isinstance(outcome, Outcome)
     return outcome
+
+
+def _came_late(job: Any) -> bool:
+    """Whether its node has written a result that a network file system did not show here yet."""
+    try:
+        return is_shown(job.paths.result_pickle, seconds=1.0)
+    except SkiptuneError:  # nothing can be written here: then as it looks
+        return False
 
 
 def _without_result(job: Any, command: Command, state: str) -> Outcome:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 from PIL import Image
 
 from experiments.bench import Bench
@@ -52,11 +53,12 @@ def test_a_table_of_prompts(small: Scale, bench: Bench, tmp_path: Path) -> None:
             "columns": [
                 {"key": key, "title": key, "kind": "metric", "digits": 4, "ratio": False, "shown": shown}
                 for key, shown in metrics.items()
-            ],
+            ]
+            + [{"key": "gain", "title": "gain", "kind": "gain", "of": "score", "digits": 4}],
             "rows": rows,
             "claims": [claim],
             "figures": [
-                {"draw": "differences", "metrics": ["score"], "caption": "c"},
+                {"draw": "differences", "metrics": ["score"], "linear_within": 0.01, "caption": "c"},
                 {"draw": "plane", "x": "distance", "y": "score", "y_minus_baseline": True, "caption": "c",
                  "y_title": {"desk": "agreement"}},
                 {"draw": "importance_map", "metric": "importance", "caption": "c"},
@@ -75,6 +77,10 @@ def test_a_table_of_prompts(small: Scale, bench: Bench, tmp_path: Path) -> None:
     assert "over prompts" in result.claims[0].test
     value = result.rows[1].values["score"]
     assert (value.n, value.seeds) == (8, ((0, 15),))
+    gain, base = result.rows[1].values["gain"], result.rows[0].values
+    assert gain.value == pytest.approx(value.value - base["score"].value) and "gain" not in base
+    assert gain.high - gain.low < value.high - value.low  # the pairs leave out what prompts share
+    assert f"{gain.value:.4f} [" in page
     for name in ("differences", "plane", "importance_map", "prompt_grid", "lines"):
         with Image.open(folder / f"supplement_test_{name}.png") as picture:
             colours = picture.convert("RGB").getcolors(1_000_000)

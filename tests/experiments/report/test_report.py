@@ -12,9 +12,10 @@ import pytest
 from PIL import Image
 
 from experiments.report.build import island
-from experiments.report.cells import table_rows
-from experiments.report.entries import Entry, natural, pictures
+from experiments.report.cells import grids
+from experiments.report.entries import Entry, pictures
 from experiments.report.overview import chapters
+from experiments.tables.index import natural
 from skiptune.errors import SkiptuneError
 
 ADDRESS = re.compile(r"""(?:src|href|action)\s*=\s*["']([^"']*)|url\(([^)]*)\)|@import""")
@@ -65,9 +66,10 @@ def test_a_record_of_the_store_tells_its_own_machine(report: Any) -> None:
 
 def test_cells_are_value_and_interval(report: Any) -> None:
     (entry,) = (entry for entry in report.made if entry.id == "skip_tuning/02")
-    base = table_rows(entry)[0]
+    (grid,) = grids(entry)
+    base = grid.rows[0]
     cells = {cell.heading.kind: cell for cell in base.cells}
-    assert base.kind == "baseline" and table_rows(entry)[-1].kind == "floor"
+    assert base.kind == "baseline" and grid.rows[-1].kind == "floor"
     assert cells["here"].interval.startswith("[") and cells["here"].asks
     assert not cells["here ratio"].asks and not cells["setting"].asks
 

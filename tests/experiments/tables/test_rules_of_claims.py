@@ -246,6 +246,7 @@ def test_nothing_measured_and_one_block_decide_nothing(rule: str) -> None:
         "sides": {"tests": {"desk": [{"row": "b", "metric": "fid", "below": 2}]}},
         "below_limit": {"metric": "fid", "limit_arm": "arm", "change": 0.1, "rows": {"desk": ["b"]}},
         "share_of_gain": {"metric": "fid", "row": "b", "full": "b", "margin": 0.1},
+        "beats_best": {"metric": "fid", "arms": ["arm"], "than": ["arm"]},
         "mostly_below": {"row": "b", "metrics": ["fid"]},
         "below_bound": {"row": "b", "metrics": ["fid"], "bound": 1},
         "never_rises": {"metric": "fid", "x": "rho_bottom", "group": "steps", "arms": ["arm"], "margin": 0.1},

@@ -39,7 +39,7 @@ def table(rows: Mapping[str, str], rule: str, **parameters: Any) -> TableConfig:
 
 
 def verdict(config: TableConfig, values: Values) -> ClaimResult:
-    (claim,) = judge(Evidence(config, "desk", values, unit="prompts"))
+    (claim,) = judge(Evidence(config, "desk", values, units=dict.fromkeys(values, "prompts")))
     return claim
 
 
@@ -154,3 +154,43 @@ def test_a_strategy_in_two_arms_counts_once() -> None:
     assert (once.verdict, twice.verdict) == ("supported", "contradicted")
     assert "3 of 3 strategies of ranked lie on or below the median of 5" in once.test
     assert "Pareto-optimal of ranked: a (1 in all). 6 rows" in once.test
+
+
+@pytest.mark.parametrize(("untouched", "expected"), [(0.0, "supported"), (0.02, "inconclusive")])
+def test_a_gain_that_is_there_without_the_weight_is_left_open(untouched: float, expected: str) -> None:
+    """Fewer steps beat more of them with a weight; the control asks whether they do so without."""
+    rows = {"base": "base", "w": "weighted", "plain": "plain"}
+    common = {"metrics": ["score"], "sign": "+"}
+    tests = [
+        {**common, "arms": ["weighted"], "form": "some"},
+        {**common, "arms": ["plain"], "form": "none"},
+    ]
+    config = table(rows, "gains", tests={"desk": tests})
+    values = {
+        id: {"score": scores(gain, seed=i)} for i, (id, gain) in enumerate({"base": 0, "w": 0.05}.items())
+    }
+    found = verdict(config, {**values, "plain": {"score": scores(untouched, seed=7)}})
+    assert found.verdict == expected
+    if expected == "inconclusive":
+        assert found.effect == pytest.approx(0.02) and found.test.endswith(
+            "Effect: score of plain less base."
+        )
+
+
+@pytest.mark.parametrize(
+    ("combined", "alone", "expected"),
+    [
+        ((0.01, 0.06), (0.02, 0.03), "supported"),
+        ((0.01, 0.02), (0.02, 0.05), "contradicted"),
+        ((0.01, 0.0505), (0.02, 0.05), "inconclusive"),  # above one of them, not above the best
+    ],
+)
+def test_beats_best(combined: tuple[float, ...], alone: tuple[float, ...], expected: str) -> None:
+    rows = {f"c{i}": "combined" for i in range(2)} | {f"a{i}": "alone" for i in range(2)}
+    config = table({"base": "base", **rows}, "beats_best", metric="score", arms=["combined"], than=["alone"])
+    gains = dict(zip(rows, (*combined, *alone), strict=True))
+    values = {id: {"score": scores(gain, seed=i + 1)} for i, (id, gain) in enumerate(gains.items())}
+    found = verdict(config, values)
+    assert found.verdict == expected
+    assert found.effect == pytest.approx(max(combined) - max(alone))
+    assert verdict(config, {}).verdict == "not run"

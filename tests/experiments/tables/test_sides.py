@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -80,3 +81,24 @@ def test_nothing_measured_one_block_or_no_tests_decide_nothing() -> None:
 def test_one_side_is_to_be_named(test: dict[str, float]) -> None:
     with pytest.raises(SkiptuneError, match="claim C: tests: give one of above, below for 'a'"):
         verdict(NEAR, NEAR, [{"row": "a", "metric": "share", **test}])
+
+
+def test_shares_have_intervals_that_do_not_vanish() -> None:
+    """Of 8 cases that all hold 0.5 is excluded, 0.7 is not: Student's t would have no width at all."""
+    config = table([{"row": "a", "metric": "share", "above": 0.7}])
+    columns = tuple(dataclasses.replace(column, share=column.key == "share") for column in config.columns)
+    of_shares = dataclasses.replace(config, columns=columns)
+
+    def judged(bound: float, config: TableConfig) -> ClaimResult:
+        tests = {"desk": [{"row": "a", "metric": "share", "above": bound}]}
+        claim = dataclasses.replace(config.claims[0], parameters={"tests": tests})
+        ones = {"a": {"share": [1.0] * 8}}
+        (found,) = judge(Evidence(dataclasses.replace(config, claims=(claim,)), "desk", ones))
+        return found
+
+    assert judged(0.7, config).verdict == "supported"
+    assert judged(0.7, of_shares).verdict == "inconclusive"
+    found = judged(0.5, of_shares)
+    assert found.verdict == "supported" and (found.effect, found.high) == (1, 1)
+    assert found.low == pytest.approx(0.6756, abs=1e-4)
+    assert "with 95% Wilson interval" in found.test and found.test.endswith(" Effect: share of A.")

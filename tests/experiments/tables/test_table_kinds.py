@@ -12,10 +12,11 @@ import pytest
 
 from experiments.tables.config import TableConfig
 from experiments.tables.contract import validate_table_json
+from experiments.tables.index import render_index
 from experiments.tables.read import parse_table
 from experiments.tables.render import render_markdown, render_text
 from experiments.tables.results import FLOOR, TableResult, floor_row
-from experiments.tables.write import render_index, write_table
+from experiments.tables.write import write_table
 from experiments.values import Value
 from skiptune.errors import SkiptuneError
 

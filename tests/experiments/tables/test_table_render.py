@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from experiments.tables.config import TableConfig
+from experiments.tables.index import render_index
 from experiments.tables.render import render_csv, render_markdown, render_text
 from experiments.tables.results import TableResult
-from experiments.tables.write import render_index, write_table
+from experiments.tables.write import write_table
 from skiptune.errors import SkiptuneError
 
 Roles = Mapping[str, Mapping[str, str]]

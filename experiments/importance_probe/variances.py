@@ -33,13 +33,15 @@ TERMS = ("signal", "noise", "intrinsic", "gain", "eq4", "fitted")
 
 @dataclass(frozen=True)
 class VarianceRun:
-    """Stored for every case, ``IMAGES`` clean images of other prompts with ``NOISES`` noises of its own:
+    """Stored for every case, some clean images of other prompts with noises of its own:
     ``<step>_<block>_<term>`` of ``TERMS``, the last two being weights, and ``<step>_<block>_calls``."""
 
     model: ModelRef
     prompts: PromptList
     sampler: Mapping[str, Any]
     device: str
+    images: int = IMAGES
+    noises: int = NOISES
 
     def resolved(self) -> dict[str, Any]:
         return {
@@ -49,8 +51,8 @@ class VarianceRun:
             "model": self.model.identity,
             "prompts": self.prompts.identity,
             "sampler": sampler_identity(self.sampler),
-            "images": IMAGES,
-            "noises": NOISES,
+            "images": self.images,
+            "noises": self.noises,
             "device": self.device,
         }
 
@@ -60,20 +62,21 @@ class VarianceRun:
 
     def values(self, case: int) -> dict[str, Tensor]:
         """Of one case."""
-        numbers = range(2 * IMAGES * case, 2 * IMAGES * (case + 1), 2)  # one image of each prompt
+        numbers = range(2 * self.images * case, 2 * self.images * (case + 1), 2)  # one image of each prompt
         texts = [self.prompts.text(number) for number in numbers]
         made = prompted_model(self.model, self.device, texts)
-        denoiser, rows = made.of(range(IMAGES)), range(IMAGES)
+        rows = range(self.images)
+        denoiser = made.of(rows)
         sampler = make_sampler(**self.sampler).fitted(denoiser)
         x0 = clean_images(made, self.prompts, numbers, rows, sampler, FOUND_WITH)
-        first = FIRST_NOISE + (case + 1) * NOISES
-        noise = initial_noise(range(first, first + NOISES), denoiser.image_shape)[0].to(made.device)
+        first = FIRST_NOISE + (case + 1) * self.noises
+        noise = initial_noise(range(first, first + self.noises), denoiser.image_shape)[0].to(made.device)
         levels = sampler.sigmas[:-1].tolist()
         terms = variance_terms(denoiser, x0, noise, levels)
         fitted = fitted_weights(denoiser, x0, noise, levels)
         found = dict(zip(TERMS, (*vars(terms).values(), terms.optimal, fitted), strict=True))
         blocks = [block.number for block in find_transformer_blocks(denoiser)]
-        calls = torch.tensor(float(len(levels) * NOISES * (1 + len(blocks))), dtype=torch.float64)
+        calls = torch.tensor(float(2 * len(levels) * self.noises * (1 + len(blocks))), dtype=torch.float64)
         own = {
             f"{step}_{number}_{name}": values[step, column].double().cpu()
             for step in range(len(levels))

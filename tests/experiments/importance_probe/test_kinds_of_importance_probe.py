@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from experiments.bench import Bench, NotComputed
+from experiments.importance_probe.cases import CaseMeans
 from experiments.importance_probe.costs import of_pruning
 from experiments.importance_probe.importance import RankMeans
 from experiments.importance_probe.probes import probe_settings
@@ -17,6 +18,7 @@ from experiments.importance_probe.prompt_means import PromptMeans, joined
 from experiments.importance_probe.prompts import prompt_list
 from experiments.importance_probe.pruning_run import PruningRun
 from experiments.importance_probe.ranking_run import RankingRun
+from experiments.importance_probe.variances import VarianceRun
 from experiments.registry import measurement
 from experiments.scale import Scale
 from experiments.tables.config import RowConfig
@@ -184,7 +186,9 @@ def test_variances_and_the_weights_that_they_imply(small: Scale, bench: Bench, r
     with pytest.raises(SkiptuneError, match="cases is 5: 8 prompts fill fewer"):
         measurement(small, own, own.intervention, small.report, metrics)
     more = replace(small, prompts={**small.prompts, "count": 10})
-    (result,) = bench.measure([measurement(more, own, own.intervention, more.report, metrics)])
+    made = measurement(more, own, own.intervention, more.report, metrics)
+    assert isinstance(made, CaseMeans) and isinstance(made.settings, VarianceRun)
+    (result,) = bench.measure([replace(made, settings=replace(made.settings, images=3, noises=2))])
     found = result.blocks
     assert [len(series) for series in found.values()] == [5] * 5 and len(set(found["noise"])) == 5
     for f, g, n, weight in zip(*(found[k] for k in ("signal", "noise", "intrinsic", "eq4")), strict=True):

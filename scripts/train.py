@@ -20,6 +20,7 @@ from skiptune.checkpoints.models import resolve_model
 from skiptune.data import load_dataset
 from skiptune.data.rendered import render_ahead
 from skiptune.errors import SkiptuneError
+from skiptune.runtime.distributed import world
 from skiptune.runtime.files import read_json
 from skiptune.runtime.progress import Progress
 from skiptune.runtime.provenance import commit, device_name, package_versions
@@ -40,6 +41,8 @@ from skiptune.training.settings import DenoiserTraining
 def main(config: dict[str, Any]) -> None:
     training = dict(config["training"])
     kind = training.pop("kind")
+    if world().size > 1:
+        raise SkiptuneError("a training starts its own processes: give training.workers, without torchrun")
     trainings = {
         "denoiser": train_denoiser,
         "skip_coefficients": train_skip_coefficients,

@@ -35,7 +35,8 @@ def table() -> tuple[TableResult, TableConfig]:
 @pytest.fixture
 def store(tmp_path: Path, table: tuple[TableResult, TableConfig]) -> RunStore:
     """The first row's run with one chunk that holds images."""
-    store, id = RunStore(tmp_path), table[0].rows[0].record[1]
+    store, (record, id, *_) = RunStore(tmp_path), table[0].rows[0].record
+    Run(record, store.root / "runs" / record, {}).write_record({"images_per_second": 123.5})
     run = Run(id, store.root / "runs" / id, {})
     run.write_chunk(100_000 // 250, {"images": torch.full((16, 3, 16, 16), 200, dtype=torch.uint8)})
     return store
@@ -57,6 +58,7 @@ def test_a_run_per_row_with_intervals_and_the_papers_value(
         "fid_blocks": 5.0,
         "fid_paper": 35.12,
         "nfe": 9.0,
+        "images_per_second": 123.5,
     }
     assert base.images == 3750 and {"skip_tuning", "desk scale", "heun", "baseline"} <= set(base.info.tags)
     assert base.info.config["records"] == list(row.record) and base.info.config["steps"] == 5

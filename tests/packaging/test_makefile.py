@@ -42,6 +42,14 @@ def test_help_is_the_default_and_lists_every_target(root: Path) -> None:
     assert "reproduce-ip-supplement-N" in patterns
 
 
+def test_what_was_tracked_offline_is_uploaded_and_browsed(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "wandb/offline-run-20260101_000000-abc").mkdir(parents=True)
+    for target, said in (("sync", ".venv/bin/wandb sync --yes"), ("browse", ".venv/bin/wandb leet")):
+        assert said in commands(root, target, f"OUTPUTS={tmp_path}")
+        refused = make(root, "-o", ".venv/.installed", target, f"OUTPUTS={tmp_path / 'none'}")
+        assert refused.returncode != 0 and refused.stderr.startswith("error: nothing was tracked")
+
+
 @pytest.mark.parametrize(
     ("target", "table"),
     [

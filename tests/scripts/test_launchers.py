@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
+from script_commands import Shell
 
 from hydra_plugins.skiptune_launchers import LocalLauncher
 from scripts import reproduce
@@ -38,6 +39,11 @@ def test_jobs_are_command_lines_and_one_that_fails_is_named(
     assert said.err == "error: it ended with code 2; its messages say why (job a=2)\n"
     assert len(launcher(tmp_path).launch([["a=1", "workers=3"]], 0)) == 1
     assert capfd.readouterr().out == "['a=1', 'workers=3', 'hydra.verbose=true']\n"
+
+
+def test_a_training_is_not_for_torchrun(shell: Shell, tmp_path: Path) -> None:
+    done = shell.run(tmp_path, "train.py", "training=edm_glyphs", "model=edm_glyphs", processes=2)
+    assert done.code != 0 and "give training.workers, without torchrun" in done.err and not done.out
 
 
 def test_processes_of_ones_own_are_not_for_torchrun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

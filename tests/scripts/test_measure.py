@@ -72,6 +72,7 @@ def test_torchrun_gives_the_same_bits(sweep: Sweep, shell: Shell, tmp_path: Path
     name = f"runs/{done.records()[0]['record']}/record.json"
     one, two = (json.loads((root / name).read_text()) for root in (sweep.store, store))
     assert (one["values"], one["nfe"], one["seeds"]) == (two["values"], two["nfe"], two["seeds"])
+    assert not list(folder.iterdir())  # no Hydra folder of any rank beside the run store
 
 
 def test_epsilon_scaling_of_a_model_that_predicts_the_noise(server: Server, tmp_path: Path) -> None:

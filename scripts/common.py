@@ -22,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from experiments.bench import Bench
 from experiments.references import RealImages, default_reference_images
-from experiments.tracked import Tracked
+from experiments.tracking.runs import Tracked
 from skiptune.checkpoints.models import resolve_model
 from skiptune.errors import SkiptuneError
 from skiptune.evaluation.extractors import ExtractorRef

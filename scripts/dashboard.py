@@ -13,8 +13,8 @@ here = os.path.dirname(os.path.realpath(__file__))
 if os.path.realpath(sys.path[0]) == here:  # else scripts/inspect.py would hide the standard library's
     sys.path[0] = os.path.dirname(here)
 
-from experiments.dashboard import Place, build
 from experiments.tables.config import PAPERS, SCALES
+from experiments.tracking.dashboard import Place, build
 from scripts.common import USER_ERROR, complain
 from scripts.tables import table_configs, take
 from skiptune.errors import SkiptuneError

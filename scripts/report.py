@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from experiments.report.build import build
 from experiments.report.entries import Entry, entries
-from experiments.status import TableStatus, status_of
+from experiments.status.of_tables import TableStatus, status_of
 from experiments.tables.config import SCALES
 from scripts.common import USER_ERROR, complain
 from scripts.tables import composed, scale_of, table_configs, take

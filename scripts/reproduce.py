@@ -28,7 +28,7 @@ from experiments.tables.config import RowConfig, TableConfig
 from experiments.tables.index import table_folder
 from experiments.tables.read import parse_table
 from experiments.tables.render import render_text
-from experiments.tracked import row_runs, table_run
+from experiments.tracking.runs import row_runs, table_run
 from experiments.wanted import seeded
 from scripts.common import (
     CONFIGS,

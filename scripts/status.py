@@ -18,8 +18,8 @@ import json
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from experiments.status import status_of
-from experiments.status_text import plain_values, render
+from experiments.status.of_tables import status_of
+from experiments.status.text import plain_values, render
 from scripts.common import USER_ERROR, complain
 from scripts.tables import composed, scale_of, table_configs, take
 from skiptune.errors import SkiptuneError

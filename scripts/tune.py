@@ -15,7 +15,7 @@ from typing import Any
 from experiments.drawings.tuning import draw_tuning
 from experiments.measurement import SeedBlocks
 from experiments.references import RealImages, ReferenceFile
-from experiments.tracked import Tracked
+from experiments.tracking.runs import Tracked
 from experiments.tuning.report import render, write_record
 from experiments.tuning.search import Effort
 from experiments.tuning.space import Space

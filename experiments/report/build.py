@@ -14,8 +14,8 @@ from experiments.report.cells import grids
 from experiments.report.entries import Entry
 from experiments.report.origin import origins
 from experiments.report.overview import MARKS, WORDS, Chapter, chapters, effect_text, interval_text
-from experiments.status import TableStatus
-from experiments.status_text import clock, reasons
+from experiments.status.of_tables import TableStatus
+from experiments.status.text import clock, reasons
 from experiments.tables.config import PAPERS
 from experiments.tables.notes import notes, setting, title
 from skiptune.runtime.files import write_atomic

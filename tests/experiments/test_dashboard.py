@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from experiments.dashboard import Place, build, sections
 from experiments.tables.results import TableResult
-from experiments.tracked import row_run, table_run
+from experiments.tracking.dashboard import Place, build, sections
+from experiments.tracking.runs import row_run, table_run
 from scripts.tables import table_configs
 from skiptune.errors import SkiptuneError
 from skiptune.runtime.store import RunStore

@@ -15,8 +15,8 @@ import torch
 
 from experiments.measurement import Measurement
 from experiments.scale import Scale
-from experiments.status import TableStatus, status_of
-from experiments.status_text import clock, plain_values, render
+from experiments.status.of_tables import TableStatus, status_of
+from experiments.status.text import clock, plain_values, render
 from experiments.tables.config import TableConfig
 from experiments.tables.read import parse_table
 from experiments.wanted import grid_measurements, reported

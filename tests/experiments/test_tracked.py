@@ -15,7 +15,7 @@ import torch
 
 from experiments.tables.config import TableConfig
 from experiments.tables.results import TableResult
-from experiments.tracked import Tracked, grid, row_runs, table_run
+from experiments.tracking.runs import Tracked, grid, row_runs, table_run
 from scripts.common import track
 from scripts.tables import table_configs
 from skiptune.runtime.claims import claiming

@@ -17,7 +17,7 @@ from browser import CHROMIUM, Browser  # noqa: E402
 from experiments.report.build import build  # noqa: E402
 from experiments.report.entries import Entry, entries  # noqa: E402
 from experiments.scale import Scale  # noqa: E402
-from experiments.status import status_of  # noqa: E402
+from experiments.status.of_tables import status_of  # noqa: E402
 from scripts.tables import table_configs  # noqa: E402
 from skiptune.runtime.store import RunStore  # noqa: E402
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from experiments.status import TableStatus
+from experiments.status.of_tables import TableStatus
 
 HEAD = ("table", "state", "chunks", "of", "running", "failed", "missing", "measured", "of", "time left")
 

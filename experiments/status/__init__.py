@@ -1,0 +1,1 @@
+"""The state of tables in a run store."""

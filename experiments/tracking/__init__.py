@@ -1,0 +1,1 @@
+"""What a tracker gets of tables."""

@@ -116,7 +116,7 @@ class Result:
         """The result that a stored record holds. Raises SkiptuneError if there is none."""
         if record is None:
             raise SkiptuneError(
-                f"record {identity} was not written by the first process; look at its messages"
+                f"record {identity} does not show in the store; look at the messages of the other processes"
             )
         return cls(
             record=identity,

@@ -116,7 +116,7 @@ def needs_of(config: TableConfig, scale: Scale) -> Needs:
             packages.add("lpips")
         if kind.prompts:
             source = Source.of(scale)
-            files |= {name: Need(source.url) for name in source.files.values()}
+            files |= {name: Need(f"get it with: {source.command}") for name in source.files.values()}
         if kind.features and role.reference:
             files[role.reference] = Need(role.reference_url or "no address")
         if "learned" in row.intervention and role.model["kind"] != "desk":

@@ -124,5 +124,5 @@ def network_arguments(scale: Scale, row: RowConfig, intervention: Mapping[str, A
         "intervention": dict(intervention),
         "dataset": role.model["dataset"],
         "device": scale.device,
-        "micro_batch": scale.micro_batch,
+        "micro_batch": scale.batch_of(row.role),
     }

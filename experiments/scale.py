@@ -87,13 +87,13 @@ class Scale:
 
     def batch_of(self, role_name: str) -> int:
         """Images that go through the network of a role together. Raises SkiptuneError if none was chosen."""
-        size = self.role(role_name).micro_batch or self.micro_batch
-        if size is None:
+        sizes = [size for size in (self.role(role_name).micro_batch, self.micro_batch) if size is not None]
+        if not sizes:
             raise SkiptuneError(
                 f"micro_batch=auto chooses for rows of samples, of which {role_name} has none here: give "
                 f"scale.roles.{role_name}.micro_batch a number"
             )
-        return size
+        return min(sizes)
 
     def sampler(self, settings: Config) -> dict[str, Any]:
         """Sampler settings of a row over the defaults of ``configs/sampler``."""
@@ -238,7 +238,7 @@ def parse_scale(config: Config, bench_device: str) -> Scale:
     return Scale(
         name=scale["name"],
         roles={name: parse_role(role) for name, role in scale["roles"].items()},
-        micro_batch=None if scale["micro_batch"] == AUTO else scale["micro_batch"],
+        micro_batch=parse_micro_batch(scale["micro_batch"]),
         noise_device=scale["noise_device"],
         precision=scale["precision"],
         samplers=config["samplers"],
@@ -251,6 +251,15 @@ def parse_scale(config: Config, bench_device: str) -> Scale:
         probes=config["probes"],
         **blocks,
     )
+
+
+def parse_micro_batch(value: Any) -> int | None:
+    """A number of images, or None for ``auto``. Raises SkiptuneError for anything else."""
+    if value == AUTO:
+        return None
+    if type(value) is not int or value < 1:
+        raise SkiptuneError(f"scale.micro_batch is {value!r}; give a number of images from 1 on, or {AUTO}")
+    return value
 
 
 def parse_role(role: Config) -> Role:

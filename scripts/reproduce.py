@@ -57,13 +57,14 @@ def main(config: dict[str, Any]) -> None:
             if world().is_main:
                 print(dry_run(table, scale))
             return
-        scale = with_fitting_batches(scale, table.rows_at(scale.name), bench.store)
+        bench.computes = config["compute"]
+        if world().is_main and config["rows"] == "all":
+            check_outputs(config, table)
+        if bench.computes:
+            scale = with_fitting_batches(scale, table.rows_at(scale.name), bench.store)
         if config["rows"] != "all":
             print_rows(chosen_rows(config["rows"], table, scale.name), table, scale, bench)
             return
-        bench.computes = config["compute"]
-        if world().is_main:
-            check_outputs(config, table)
         results = Path(str(config["results"]))
         result = make_table(table, scale, bench, results)
     if not world().is_main:
@@ -97,7 +98,9 @@ def print_rows(rows: list[RowConfig], table: TableConfig, scale: Scale, bench: B
     found = measure_rows(rows, table, seeded(scale, table), bench)
     measure_floors(rows, found.measurements, bench)
     for id, result in found.results.items() if world().is_main else ():
-        values = {name: result.value(name) for name in result.blocks}
+        values = {
+            name: result.share(name) if name in table.shares else result.value(name) for name in result.blocks
+        }
         numbers = {name: {"value": v.value, "low": v.low, "high": v.high} for name, v in values.items()}
         print(
             json.dumps({"row": id, "record": result.record, "run": result.run, "values": numbers}), flush=True

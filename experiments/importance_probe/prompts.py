@@ -127,7 +127,7 @@ class Source:
     Attributes:
         kind: ``prompted_glyphs``, whose categories have names, or ``files``, a JSON list of texts each.
         files: by category, in the checkpoints folder.
-        url: where the files are to be had.
+        command: what gets the files.
     """
 
     kind: str
@@ -136,7 +136,7 @@ class Source:
     seeds: tuple[int, int]
     shared: bool
     files: Mapping[str, str]
-    url: str
+    command: str
 
     @classmethod
     def of(cls, scale: Scale) -> Source:
@@ -154,7 +154,7 @@ class Source:
             pair,
             randomness == "shared",
             section.optional("files", Mapping, {}),
-            section.optional("url", str, ""),
+            section.optional("command", str, ""),
         )
         section.finish()
         return source
@@ -165,7 +165,9 @@ class Source:
             return [(str(prompt), prompt.number) for prompt in glyph_prompts(name, count)]
         path = checkpoints / self.files[name]
         if not path.is_file():
-            raise SkiptuneError(f"file {path} of the prompts '{name}' is missing; get it with: {self.url}")
+            raise SkiptuneError(
+                f"file {path} of the prompts '{name}' is missing; get it with: {self.command}"
+            )
         texts = read_texts(path)
         random.Random(SHUFFLE).shuffle(texts)
         if len(texts) < count:

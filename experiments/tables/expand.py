@@ -12,7 +12,7 @@ from experiments.tables.parsing import Section
 from skiptune.errors import SkiptuneError
 
 EXPAND = "expand"
-ALONE = re.compile(r"\{([^{}]+)\}")
+ALONE = re.compile(r"\{([^{}:!]+)\}")
 
 
 def expanded(entry: Mapping[str, Any], where: str) -> list[dict[str, Any]]:

@@ -29,7 +29,9 @@ from skiptune.runtime.stopping import check_stop
 
 SUFFIX = ".claim"
 HEARTBEAT = 15.0  # seconds between two touches
-EXPIRY = 120.0  # seconds without a touch after which another node's process counts as dead
+EXPIRY = (
+    120.0  # seconds without a touch after which who cannot be seen to live (another node, stopped) is dead
+)
 POLL = 1.0  # seconds between two looks at what another process is making
 
 
@@ -104,7 +106,7 @@ def _stat(pid: int) -> list[str]:
 
 
 def claims_in(folder: Path) -> list[Claim]:
-    """Every claim in a folder that can be read, the latest generation of each target last. Writes nothing."""
+    """Every claim in a folder, the latest generation of each target last. Writes nothing."""
     found = []
     try:
         names = [entry.name for entry in os.scandir(folder) if entry.name.endswith(SUFFIX)]
@@ -119,7 +121,7 @@ def claims_in(folder: Path) -> list[Claim]:
             touched = path.stat().st_mtime
         except OSError:  # given back meanwhile
             continue
-        # Not written to its end yet, or never: a full disk, a kill.
+        # Without an owner: not written to its end yet, or never (a full disk, a kill), or just given back.
         with contextlib.suppress(OSError, ValueError):
             owner = json.loads(path.read_text())
         found.append(Claim(path, target, int(number), owner if isinstance(owner, dict) else {}, touched))

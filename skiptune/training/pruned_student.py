@@ -31,7 +31,7 @@ class FineTuning:
             authors' program.
 
     Raises:
-        SkiptuneError: another decay, or more images than latents.
+        SkiptuneError: another decay, no update or image, or more images than latents.
     """
 
     updates: int
@@ -44,6 +44,8 @@ class FineTuning:
     def __post_init__(self) -> None:
         if self.decay not in DECAYS:
             raise SkiptuneError(f"unknown decay {self.decay!r}; choose one of {', '.join(DECAYS)}")
+        if self.updates < 1 or self.batch < 1:
+            raise SkiptuneError(f"{self.updates} updates of {self.batch} images tune nothing; give 1 or more")
         if self.batch > self.latents:
             raise SkiptuneError(f"a batch of {self.batch} has only {self.latents} latents; give more of them")
 

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from experiments.fitting import with_fitting_batches
-from experiments.scale import Scale
+from experiments.network_run import network_arguments
+from experiments.scale import Scale, parse_micro_batch
 from experiments.tables.read import parse_table
 from skiptune.errors import SkiptuneError
 from skiptune.runtime.store import RunStore
@@ -30,6 +31,21 @@ def test_roles_get_what_fits_and_keep_it(
     (record,) = tmp_path.rglob("record.json")
     record.write_text(record.read_text().replace("250", "50"))
     assert with_fitting_batches(auto, [row], store).batch_of(row.role) == 50  # not tried again
+
+
+def test_rows_without_samples_need_a_number_and_roles_never_take_more(
+    scales: dict[str, Scale], composed: Callable[..., dict[str, Any]]
+) -> None:
+    desk = scales["desk"]
+    row = parse_table(composed("table=skip_tuning/figure_02")["table"], "table").rows[0]
+    with pytest.raises(SkiptuneError, match=f"scale.roles.{row.role}.micro_batch"):
+        network_arguments(replace(desk, micro_batch=None), row, {"name": "none"})
+    role = replace(desk.role(row.role), micro_batch=16)
+    small = replace(desk, roles={row.role: role})
+    assert small.batch_of(row.role) == 16 and replace(small, micro_batch=8).batch_of(row.role) == 8
+    for wrong in (0, "many", True):
+        with pytest.raises(SkiptuneError, match="give a number of images from 1 on, or auto"):
+            parse_micro_batch(wrong)
 
 
 def test_a_number_stays(scales: dict[str, Scale], tmp_path: Path) -> None:

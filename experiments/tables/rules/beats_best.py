@@ -49,6 +49,7 @@ def beats_best(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
     text = (
         f"Best of {len(own)} of {', '.join(arms)} against the best of {len(others)} of {', '.join(than)}, "
         f"paired, mean over {evidence.unit(series)} with 95% t interval: {name} {span(difference)} (claimed "
-        f"above 0, of one of them against all others, in intervals of {sure:.2%}).{effect_of(name)}"
+        f"above 0, of one of them against all others, in intervals of {sure:.2%}; the opposite takes those "
+        f"of {doubtful:.2%}; the interval shown is not widened for choosing these two).{effect_of(name)}"
     )
     return ClaimResult(claim.id, verdict, difference.value, difference.low, difference.high, text)

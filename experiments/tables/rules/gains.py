@@ -28,11 +28,14 @@ class Cell:
 
 @dataclass(frozen=True)
 class Part:
-    """What one test found: its verdict, what it says, and the cell that decides it or speaks most against."""
+    """What one test found: its verdict, what it says, the cell that decides it or speaks most against, the
+    rows it compares; ``control`` if it is one of the others."""
 
     verdict: str
     text: str
     cell: Cell
+    rows: tuple[str, ...]
+    control: bool
 
 
 def gains(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
@@ -52,7 +55,7 @@ def gains(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
       where it fails, what the others found has another cause.
 
     The claim is supported if every test is, contradicted if some test is, else inconclusive. The effect is
-    that of the test which speaks most against it.
+    that of the test which speaks most against it; of a control only where controls alone leave it open.
     """
     spec = Section(claim.parameters, f"claim {claim.id}: parameters")
     by_scale = spec.take("tests", Mapping)
@@ -68,12 +71,12 @@ def gains(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
         parts.append(found)
     verdicts = [part.verdict for part in parts]
     verdict = next((v for v in ("contradicted", "inconclusive") if v in verdicts), "supported")
-    worst = min(
-        (part for part in parts if part.verdict == verdict), key=lambda part: strength(part.cell.value)
-    ).cell
-    measured = [row.id for row in evidence.config.rows_at(evidence.scale) if row.baseline is not None]
+    deciding = [part for part in parts if part.verdict == verdict]
+    tested = [part for part in deciding if not part.control] or deciding
+    worst = min(tested, key=lambda part: strength(part.cell.value)).cell
+    compared = [id for part in parts for id in part.rows]
     text = (
-        f"Paired differences, mean over {evidence.unit(measured)} with 95% t interval. "
+        f"Paired differences, mean over {evidence.unit(compared)} with 95% t interval. "
         + "; ".join(part.text for part in parts)
         + f".{effect_of(worst.label)}"
     )
@@ -125,7 +128,7 @@ def judged(claim: ClaimConfig, test: Section, evidence: Evidence) -> Part | Clai
         f"{name}: claimed {sign} in {form} of {len(cells)} cells; {right} lie on that side beyond the noise, "
         f"{wrong} on the other; {word}: {shown.label} {seen}"
     )
-    return Part(verdict, text, shown)
+    return Part(verdict, text, shown, tuple(row.id for row in rows), form == "none")
 
 
 def other_of(claim: ClaimConfig, row: RowConfig, against: str | None, evidence: Evidence) -> RowConfig:

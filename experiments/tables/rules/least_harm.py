@@ -11,6 +11,7 @@ from experiments.tables.parsing import Section
 from experiments.tables.results import ClaimResult
 from experiments.tables.rules.curves import RESAMPLES, SURE
 from experiments.tables.rules.evidence import Evidence, effect_of, undecided
+from skiptune.runtime.files import canonical_json
 
 
 def least_harm(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
@@ -58,10 +59,10 @@ def least_harm(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
 def once_each(rows: Sequence[RowConfig], arm: str, evidence: Evidence) -> list[RowConfig]:
     """One row a strategy, of ``arm`` if one is. Rows that skip equal blocks, as measured, have one strategy;
     to fine-tune is another."""
-    found: dict[object, RowConfig] = {}
+    found: dict[str, RowConfig] = {}
     for row in sorted(rows, key=lambda row: row.arm != arm):
         blocks = evidence.interventions.get(row.id, {}).get("blocks", row.id)
-        found.setdefault((blocks, "tuning" in row.measure), row)
+        found.setdefault(canonical_json([blocks, row.measure.get("tuning")]), row)
     return list(found.values())
 
 

@@ -75,7 +75,7 @@ class Command:
             self._signal(signal.SIGTERM)
             raise
         reader.join()
-        if stopped:
+        if stopped and code != 0:
             code = STOPPED
         if code == STOPPED and "SLURM_JOB_ID" in os.environ:
             # SLURM cancels this job or puts it back into its queue: it has no outcome yet, and ends soon.

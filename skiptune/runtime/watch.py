@@ -45,9 +45,8 @@ class Watch:
         peers = _accepted(store, size - 1) if rank == 0 else {0: _connected(store, rank, address)}
         self._peers = {other: peer for other, (peer, _) in peers.items()}
         for other, (peer, lines) in peers.items():
-            peer.setsockopt(
-                socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1
-            )  # a machine that is gone closes nothing
+            # A machine that is gone closes nothing.
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             for option, seconds in (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3)):
                 if hasattr(socket, option):
                     peer.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), seconds)
@@ -93,9 +92,8 @@ class Watch:
             if not heard:
                 return
             self.failure = failure
-        signal.alarm(
-            int(_LAST_WORDS) + 5
-        )  # for an interpreter that hangs while it goes down, without threads
+        # For an interpreter that hangs while it goes down, without threads.
+        signal.alarm(int(_LAST_WORDS) + 5)
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
         time.sleep(_LAST_WORDS)  # the main thread may be deep inside a call that no signal ends
         print(f"error: {self._message()}", file=sys.stderr, flush=True)

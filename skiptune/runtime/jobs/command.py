@@ -17,9 +17,8 @@ from skiptune.runtime.jobs.launch import filled_in
 from skiptune.runtime.stopping import STOPPED
 
 ERROR = "error: "
-TORCHRUN_STOPPED = (
-    "SignalException: Process "  # in the last line of a torchrun that was told to stop; its code is 1
-)
+# In the last line of a torchrun that was told to stop; its code is 1.
+TORCHRUN_STOPPED = "SignalException: Process "
 AFTER_TERM = 120.0  # seconds within which SLURM ends a job that it told to stop (KillWait)
 _LIBC = ctypes.CDLL(None)  # loaded here, because it cannot be after a fork
 PATIENCE = 60.0  # seconds for the chunk at hand, then for dropping it

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar
 
@@ -15,7 +17,6 @@ from skiptune.checkpoints.models import ModelRef
 from skiptune.denoisers import Denoiser
 from skiptune.errors import SkiptuneError
 from skiptune.importance import (
-    RELEASED,
     Importance,
     ProbeSettings,
     Teacher,
@@ -55,9 +56,9 @@ class RankingRun:
     ranking: str
     micro_batch: int
     device: str
+    probe: ProbeSettings
+    own_draws: bool
     split: int = 0
-    probe: ProbeSettings = RELEASED
-    own_draws: bool = True
 
     def __post_init__(self) -> None:
         if self.ranking not in RANKINGS:
@@ -109,11 +110,36 @@ class RankingRun:
         if self.ranking == ABLATION:
             teacher = Teacher(denoiser, sampler, noise, batch=self.micro_batch)
             return Importance.of_errors(ablation_errors(teacher)), teacher.evaluations
-        done: list[StepDone] = []
+        asked, say = 0, noted(f"probe of prompt {prompt}", self.probe, sampler.num_steps)
+
+        def on_step(done: StepDone) -> None:
+            nonlocal asked
+            asked += done.evaluated
+            say(done)
+
         seed = self.probe.seed + (prompt if self.own_draws else 0)
         settings = replace(self.probe, seed=seed)
-        state = run_probe(denoiser, sampler, noise, settings, batch=self.micro_batch, on_step=done.append)
-        return Importance.of_thresholds(state.current, settings), sum(step.evaluated for step in done)
+        state = run_probe(denoiser, sampler, noise, settings, batch=self.micro_batch, on_step=on_step)
+        return Importance.of_thresholds(state.current, settings), asked
+
+
+def noted(label: str, probe: ProbeSettings, steps: int, every: float = 60.0) -> Callable[[StepDone], None]:
+    """Says on stderr, at most every so many seconds, how far a long probe is: a chunk is many of them."""
+    last = time.monotonic()
+
+    def say(done: StepDone) -> None:
+        nonlocal last
+        if time.monotonic() - last >= every:
+            last = time.monotonic()
+            print(
+                f"{label}: iteration {done.iteration + 1} of {probe.iterations}, "
+                f"step {done.step + 1} of {steps}, "
+                f"{done.accepted} of {done.runs} runs accepted",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    return say
 
 
 def plain(value: Any) -> Any:

@@ -18,8 +18,11 @@ from experiments.importance_probe.rank_facts import (
     places,
     symmetric_pairs,
 )
+from experiments.importance_probe.ranking_run import noted
 from experiments.scale import Scale
 from skiptune.errors import SkiptuneError
+from skiptune.importance import RELEASED
+from skiptune.importance.probe import StepDone
 
 
 def test_prompts_take_turns_over_categories_and_images_over_splits(scales: dict[str, Scale]) -> None:
@@ -72,6 +75,15 @@ def test_agreement_of_two_rankings() -> None:
     # Step 0: of three pairs one is turned, tau 1/3; step 1: equal.  Across: all turned, and two of three.
     assert found == pytest.approx({"tau_repeat": 2 / 3, "tau_steps": (-1 - 1 / 3) / 2, "tau_excess": -4 / 3})
     assert set(agreement(first[:, :1], second[:, :1])) == {"tau_repeat"}
+
+
+def test_a_long_probe_says_how_far_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    done = StepDone(iteration=6, step=1, runs=15, evaluated=30, accepted=4)
+    noted("probe of prompt 3", RELEASED, 2)(done)
+    assert capsys.readouterr().err == ""  # it has just begun
+    noted("probe of prompt 3", RELEASED, 2, every=0)(done)
+    said = capsys.readouterr().err
+    assert said == "probe of prompt 3: iteration 7 of 20, step 2 of 2, 4 of 15 runs accepted\n"
 
 
 def test_facts_of_a_ranking() -> None:

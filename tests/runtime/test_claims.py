@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -27,7 +28,6 @@ from skiptune.runtime.claims import (
     start_of,
     this_process,
 )
-from skiptune.runtime.files import remove_stale
 from skiptune.runtime.filling import fill
 from skiptune.runtime.store import RunStore
 from skiptune.runtime.workers import Workers
@@ -174,18 +174,49 @@ def test_of_many_that_pass_a_dead_claim_one_gets_it(tmp_path):
         assert winners == [target]
 
 
-@pytest.mark.parametrize("skew", [-86400.0, 86400.0])
-def test_this_machines_clock_does_not_matter(tmp_path, monkeypatch, skew):
-    target, clock = tmp_path / "target", time.time
-    half = tmp_path / ".00001.safetensors.1-a.tmp"
-    half.write_bytes(b"half")
-    monkeypatch.setattr(time, "time", lambda: clock() + skew)
-    leave_claim(target, ELSEWHERE)
-    assert not mine(target)
-    leave_claim(target, ELSEWHERE, 2 * EXPIRY)
-    assert mine(target)
-    remove_stale(tmp_path)
-    assert half.exists()  # being written by another machine
+SKEWED_CLOCK = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stdlib.h>
+#include <time.h>
+int clock_gettime(clockid_t id, struct timespec *now) {
+    int (*real)(clockid_t, struct timespec *) = dlsym(RTLD_NEXT, "clock_gettime");
+    int code = real(id, now);
+    if (id == CLOCK_REALTIME) now->tv_sec += atol(getenv("SKEW"));
+    return code;
+}
+"""
+IN_ANOTHER_TIME = """
+import sys, time
+sys.path[:0] = sys.argv[3:]
+from pathlib import Path
+import test_claims as t
+from skiptune.runtime.files import remove_stale
+assert abs(time.time() - float(sys.argv[2])) > 80_000, "the clock is not skewed"
+folder = Path(sys.argv[1])
+half = folder / ".00001.safetensors.1-a.tmp"
+half.write_bytes(b"half")
+t.leave_claim(folder / "target", t.ELSEWHERE)
+assert not t.mine(folder / "target"), "a living claim was passed"
+t.leave_claim(folder / "target", t.ELSEWHERE, 2 * t.EXPIRY)
+assert t.mine(folder / "target"), "a dead claim was respected"
+remove_stale(folder)
+assert half.exists(), "another machine is writing it"
+"""
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler makes a skewed clock")
+@pytest.mark.parametrize("skew", [-86400, 86400])
+def test_this_machines_clock_does_not_matter(tmp_path, skew):
+    """In a process whose clock is a day off, as the C library tells it."""
+    source, library = tmp_path / "clock.c", tmp_path / "clock.so"
+    source.write_text(SKEWED_CLOCK)
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", str(library), str(source), "-ldl"], check=True)
+    here = Path(__file__).resolve().parent
+    command = [sys.executable, "-c", IN_ANOTHER_TIME, str(tmp_path), str(time.time()), str(here), *sys.path]
+    clock = {"LD_PRELOAD": str(library), "SKEW": str(skew)}
+    done = subprocess.run(command, env={**os.environ, **clock}, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
 
 
 def test_what_is_made_once_is_waited_for(tmp_path):

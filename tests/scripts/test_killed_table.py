@@ -1,6 +1,6 @@
 """SIGKILL at random moments of a table: sampling, features, metrics, drawing; at the end the same bytes.
 
-``--kills 50`` is the whole check; ``--kill-report FOLDER`` writes what was done to ``kill.md`` there.
+``--kills 50`` is the whole check, of some minutes; ``--kill-report FOLDER`` writes what was done to ``kill.md`` there.
 """
 
 from __future__ import annotations
@@ -125,8 +125,6 @@ def test_a_table_killed_at_random_moments_ends_in_the_same_bytes(
     processes: Any, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     kills, report = request.config.getoption("--kills"), request.config.getoption("--kill-report")
-    if not kills:
-        pytest.skip("takes minutes: --kills 50")
     began = time.monotonic()
     ended_well(start(processes, tmp_path / "undisturbed"), tmp_path / "undisturbed")
     whole, wanted = time.monotonic() - began, made(tmp_path / "undisturbed")
@@ -135,7 +133,7 @@ def test_a_table_killed_at_random_moments_ends_in_the_same_bytes(
         folder = tmp_path / f"killed{tables}"
         ranks = start(processes, folder)
         # A job that goes on has less to do than a whole table: some moments come after its end.
-        moment = time.monotonic() + draw.uniform(0, 0.7 * whole)
+        moment = time.monotonic() + draw.uniform(0, whole)
         while time.monotonic() < moment and all(rank.is_alive() for rank in ranks):
             time.sleep(0.01)
         if all(rank.is_alive() for rank in ranks):

@@ -44,7 +44,11 @@ SelectTypeParameters=CR_Core
 SchedulerParameters=sched_interval=2,bf_interval=2
 ReturnToService=2
 NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory=1000 State=UNKNOWN
-PartitionName=main Nodes={host} Default=YES MaxTime=INFINITE State=UP
+KillWait=20
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+PartitionName=main Nodes={host} Default=YES MaxTime=INFINITE State=UP PriorityTier=1
+PartitionName=urgent Nodes={host} MaxTime=INFINITE State=UP PriorityTier=2 PreemptMode=OFF
 """
 
 
@@ -116,6 +120,11 @@ class Cluster:
         return subprocess.run(
             command, env=self.environment, capture_output=True, text=True, timeout=60
         ).stdout
+
+    @property
+    def jobs(self) -> str:
+        """All that SLURM knows of its jobs, one a line."""
+        return self.ask("scontrol", "show", "job", "--oneliner")
 
     def _start(self, *command: str) -> None:
         with open(self.folder / "log" / f"{command[0]}.out", "wb") as log:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -26,14 +26,8 @@ REASON = lacking() or ("" if importlib.util.find_spec("submitit") else "submitit
 pytestmark = pytest.mark.skipif(bool(REASON), reason=REASON)
 
 PREEMPTED, KILLED = 7, 6  # rows by their number of steps
-ROWS = ", ".join(
-    f"{{id: steps{n}, label: {n} steps, arm: baseline, role: class_conditional_edm, "
-    f"sampler: {{name: euler, steps: {n}}}, intervention: {{name: none}}}}"
-    for n in (PREEMPTED, KILLED, 1, 2)
-)
 TABLE = (
     "table=skip_tuning/2",
-    f"table.rows=[{ROWS}]",
     "table.claims=[]",
     "table.figures=[]",
     "~table.tuning",
@@ -49,12 +43,23 @@ def cluster() -> Iterator[Cluster]:
         yield cluster
 
 
+def row_settings(*steps: int) -> str:
+    """A row for each of these numbers of steps."""
+    found = (
+        f"{{id: steps{n}, label: {n} steps, arm: baseline, role: class_conditional_edm, "
+        f"sampler: {{name: euler, steps: {n}}}, intervention: {{name: none}}}}"
+        for n in steps
+    )
+    return f"table.rows=[{', '.join(found)}]"
+
+
 class Watched:
     """The command, started, with what it has said so far and left in its run store."""
 
-    def __init__(self, cluster: Cluster, folder: Path, *more: str) -> None:
+    def __init__(self, cluster: Cluster, folder: Path, steps: Sequence[int], *more: str) -> None:
         self.folder, self.errors = folder, folder / "stderr"
-        command = (str(ROOT / "scripts/reproduce.py"), *TABLE, "rows=each", "launcher=slurm", *more)
+        table = (*TABLE, row_settings(*steps), "rows=each", "launcher=slurm")
+        command = (str(ROOT / "scripts/reproduce.py"), *table, *more)
         with open(self.errors, "w") as errors:
             self.process = subprocess.Popen(
                 [sys.executable, *command],
@@ -80,7 +85,7 @@ class Watched:
         return []
 
     def job(self) -> str | None:
-        match = re.search(r"slurm: 4 jobs, (\d+)", self.errors.read_text())
+        match = re.search(r"slurm: \d jobs, (\d+)", self.errors.read_text())
         return match and match[1]
 
 
@@ -98,7 +103,7 @@ def kill_without_warning(argument: str) -> None:
 
 def test_a_preempted_job_goes_on_and_a_killed_one_is_named_in_the_table(cluster, tmp_path):
     limits = ("hydra.launcher.minutes=10", f"hydra.launcher.at_once={os.cpu_count()}")
-    watched = Watched(cluster, tmp_path, *limits)
+    watched = Watched(cluster, tmp_path, (PREEMPTED, KILLED, 1, 2), *limits)
     job = watched.wait(watched.job)
     watched.wait(lambda: watched.chunks(KILLED, "*.claim"))
     kill_without_warning(f"rows=steps{KILLED}")
@@ -125,3 +130,22 @@ def test_a_preempted_job_goes_on_and_a_killed_one_is_named_in_the_table(cluster,
     for steps in (PREEMPTED, 1, 2):
         assert rows[f"{steps} steps"]["nfe"] == steps and rows[f"{steps} steps"]["values"]["fid"]["n"] == 2
     assert "not run: not computed yet" in out
+
+
+def test_jobs_make_room_for_more_urgent_ones_and_go_on(cluster, tmp_path):
+    """SLURM itself ends them (SIGTERM) and puts them back into its queue."""
+    watched = Watched(
+        cluster, tmp_path, (PREEMPTED, 1), "hydra.launcher.minutes=10", "hydra.launcher.at_once=1"
+    )
+    job = watched.wait(watched.job)
+    first, *_ = watched.wait(lambda: watched.chunks(PREEMPTED, "*.safetensors"))
+    written = first.stat().st_mtime_ns
+    everything = ("--partition=urgent", f"--cpus-per-task={os.cpu_count()}", "--output=/dev/null")
+    cluster.ask("sbatch", *everything, "--wrap=sleep 2")
+
+    out, _ = watched.process.communicate(timeout=600)
+    errors = watched.errors.read_text()
+    assert watched.process.returncode == 0, errors
+    assert re.search(rf"JobId=\S+ .*ArrayJobId={job} .*Restarts=1", cluster.jobs), cluster.jobs
+    assert first.stat().st_mtime_ns == written and len(watched.chunks(PREEMPTED, "*.safetensors")) == 2
+    assert f"{PREEMPTED} steps" in out and "not run" not in out

@@ -20,7 +20,7 @@ from skiptune.errors import SkiptuneError
 from skiptune.runtime.distributed import world
 from skiptune.runtime.jobs.command import Command, Outcome
 from skiptune.runtime.jobs.launch import job_argv
-from skiptune.runtime.jobs.local import run_local
+from skiptune.runtime.jobs.local import run_local, visible_gpus
 from skiptune.runtime.jobs.slurm import SlurmSettings, run_slurm
 
 
@@ -74,13 +74,13 @@ class CommandLauncher(Launcher):
 
 
 class LocalLauncher(CommandLauncher):
-    """Processes on this machine, ``at_once`` at a time."""
+    """Processes on this machine, ``at_once`` at a time, each with a GPU of its own where there are some."""
 
     def __init__(self, at_once: int) -> None:
         self.at_once = at_once
 
     def run(self, commands: list[Command]) -> list[Outcome]:
-        return run_local(commands, self.at_once, report)
+        return run_local(commands, self.at_once, report, visible_gpus())
 
 
 class SlurmLauncher(CommandLauncher):

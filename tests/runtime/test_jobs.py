@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 import time
+from itertools import pairwise
 
 import pytest
 
@@ -13,7 +14,7 @@ from skiptune.errors import SkiptuneError
 from skiptune.runtime.jobs import command
 from skiptune.runtime.jobs.command import Command
 from skiptune.runtime.jobs.launch import ENDPOINT, job_argv
-from skiptune.runtime.jobs.local import run_local
+from skiptune.runtime.jobs.local import run_local, visible_gpus
 from skiptune.runtime.jobs.slurm import SlurmSettings
 
 
@@ -60,6 +61,19 @@ def test_no_more_run_at_once_than_asked_for(tmp_path):
     assert 1 <= most <= 2
     with pytest.raises(SkiptuneError, match="use 1 or more"):
         run_local([], 0, lambda _: None)
+
+
+def test_a_job_has_a_gpu_to_itself(tmp_path, monkeypatch):
+    code = "import os, time; a = time.time(); time.sleep(0.3); print(os.environ['{0}'], a, time.time())"
+    code = code.format("CUDA_VISIBLE_DEVICES")
+    jobs = [python(str(number), code, tmp_path) for number in range(5)]
+    said = [outcome.out.split() for outcome in run_local(jobs, 4, lambda _: None, ["3", "5"])]
+    assert {gpu for gpu, _, _ in said} == {"3", "5"}
+    for gpu in ("3", "5"):
+        times = sorted((float(start), float(end)) for name, start, end in said if name == gpu)
+        assert all(end <= start for (_, end), (start, _) in pairwise(times))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3, 5")
+    assert visible_gpus() == ["3", "5"]
 
 
 def test_a_job_that_is_stopped_while_it_starts_ends(tmp_path):

@@ -75,6 +75,16 @@ def test_torchrun_gives_the_same_bits(sweep: Sweep, shell: Shell, tmp_path: Path
     assert not list(folder.iterdir())  # no Hydra folder of any rank beside the run store
 
 
+def test_jobs_of_a_sweep_as_processes(sweep: Sweep, shell: Shell, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    jobs = ("-m", *TINY, "intervention.rho_bottom=0.8,1.0", "launcher=local", f"outputs={store}")
+    done = shell.run(tmp_path, "measure.py", *jobs)
+    assert done.code == 0, done.err
+    wanted = [sweep.record(1, 0.8), sweep.record(1, 1.0)]
+    assert sorted(done.records(), key=str) == sorted(wanted, key=str)
+    assert chunks(store) == {**sweep.chunks(1, 0.8), **sweep.chunks(1, 1.0)}
+
+
 def test_epsilon_scaling_of_a_model_that_predicts_the_noise(server: Server, tmp_path: Path) -> None:
     model = ("model=ldm_glyphs", "sampler=ddim", "intervention=epsilon_scaling")
     short = (*TINY[3:], "sampler.steps=2", "seeds={first: 0, count: 1, size: 250}", f"outputs={tmp_path}")

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,11 +49,13 @@ class Command:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_child": None}
 
-    def __call__(self) -> Outcome:
+    def __call__(self, environment: Mapping[str, str] | None = None) -> Outcome:
+        """Run it, with these variables beside those of this process."""
         errors: list[str] = []
         self._child = child = subprocess.Popen(
             filled_in(self.argv),
             cwd=self.folder,
+            env={**os.environ, **(environment or {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -1,6 +1,6 @@
 """SIGKILL at random moments of a table: sampling, features, metrics, drawing; at the end the same bytes.
 
-``--kills 50`` is the whole check, of some minutes; ``--kill-report FOLDER`` writes what was done, ``kill.md``.
+``--kills 50`` is the whole check, of some minutes; ``--kill-report FOLDER`` writes a report, ``kill.md``.
 """
 
 from __future__ import annotations

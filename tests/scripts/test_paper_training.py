@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,15 @@ SMALL: dict[str, Any] = {
 SHORT = ("images=8", "batch=4", "workers=1", "device=cpu", "precision=fp32", "log_every=1")
 
 
+def curve(run: Path) -> list[tuple[int, float]]:
+    """Images and loss as an offline run of Weights & Biases has them."""
+    command = [str(Path(sys.executable).parent / "wandb"), "leet", "inspect", "--json", str(run)]
+    said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300).stdout
+    records = [json.loads(line) for line in said.splitlines()]
+    items = [record["history"]["item"] for record in records if record["type"] == "history"]
+    return [(item["images"], item["loss"]) for item in items]
+
+
 def test_diff_instruct_makes_the_model_that_the_rows_ask_for(shell: Shell, tmp_path: Path) -> None:
     model = yaml.safe_load((ROOT / f"configs/model/{NAME}.yaml").read_text())
     model["denoiser"]["kwargs"] |= SMALL
@@ -45,10 +56,13 @@ def test_diff_instruct_makes_the_model_that_the_rows_ask_for(shell: Shell, tmp_p
         for key, value in SMALL.items()
     ]
     short = [f"training.{setting}" for setting in SHORT]
-    command = ["train.py", f"model={NAME}", f"training={NAME}", "export=checkpoints", "tracker=none"]
+    command = ["train.py", f"model={NAME}", f"training={NAME}", "export=checkpoints", "tracker=wandb"]
     done = shell.run(tmp_path, *command, *networks, *short)
     assert done.code == 0, done.err
-
+    (tracked,) = tmp_path.glob("outputs/wandb/offline-run-*")
+    (losses,) = tmp_path.glob("outputs/training/*/loss.jsonl")
+    rows = [json.loads(line) for line in losses.read_text().splitlines()]
+    assert curve(tracked) == [(row["images"], row["loss"]) for row in rows] and len(rows) == 2
     student = load_model(resolve_model(model, checkpoints))
     assert student.sigma_max >= 5.0 and student.num_classes == 4
     changed = [

@@ -225,7 +225,7 @@ def test_sigma_of_a_time():
     ("make", "message"),
     [
         (lambda: make_sampler("ddim", steps=10, eta=1.5), "eta of DDIM is in"),
-        (lambda: make_sampler("ddim", steps=10, spacing="cosine"), "choose one of uniform, quad"),
+        (lambda: make_sampler("ddim", steps=10, spacing="cosine"), "choose one of uniform, leading, quad"),
         (lambda: make_sampler("ddim", steps=10, end="last"), "choose one of zero, first"),
         (lambda: make_sampler("ddim", steps=10, end="first"), "with end first at least 1"),
         (

@@ -49,8 +49,8 @@ def test_list_of_everything(server: Server, tmp_path: Path) -> None:
     (total,) = re.findall(
         r"to download: about (.*) GB, (\d+) files(?:, and (\d+) of unknown size)?\n", done.out
     )
-    stated = re.findall(r": missing, (?:about )?([\d.]+) ([GM])B, .*\(https://.*\)\n", done.out)
-    size = sum(float(value) * {"G": 1, "M": 1e-3}[unit] for value, unit in stated)
+    stated = re.findall(r": missing, (?:about )?([\d.]+) ([GMk])B, .*\(https://.*\)\n", done.out)
+    size = sum(float(value) * {"G": 1, "M": 1e-3, "k": 1e-6}[unit] for value, unit in stated)
     assert (len(stated), size) == (
         int(total[1]) - int(total[2] or 0),
         pytest.approx(float(total[0]), rel=0.01),

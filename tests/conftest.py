@@ -11,7 +11,7 @@ KEPT = Path(__file__).parent / "data/golden"
 
 def pytest_addoption(parser):
     """``--kills`` of test_killed_table.py: as many as the suite has time for, or more."""
-    parser.addoption("--kills", type=int, default=2, help="moments at which the small table is killed")
+    parser.addoption("--kills", type=int, default=1, help="moments at which the small table is killed")
     parser.addoption("--kill-report", default="", help="folder for kill.md, a report of these kills")
 
 

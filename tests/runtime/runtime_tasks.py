@@ -1,4 +1,4 @@
-"""Tasks that worker processes of these tests run; also the script of the torchrun and kill tests."""
+"""Tasks that workers of these tests run, and what tests share; the script of the torchrun and kill tests."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,16 @@ from skiptune.runtime.store import Run, RunStore
 from skiptune.runtime.workers import Workers, one_thread
 
 SETTINGS = {"model": "test", "rho": 0.8}
+
+
+def error_of(action: Callable[[], object]) -> str:
+    """The one line of the SkiptuneError that an action ends in."""
+    try:
+        action()
+    except SkiptuneError as error:
+        assert "\n" not in str(error)
+        return str(error)
+    raise AssertionError("it raised nothing")
 
 
 def chunk(i: int) -> dict[str, Tensor]:

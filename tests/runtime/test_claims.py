@@ -15,9 +15,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from runtime_tasks import Logged, fill_logged, logged_tasks
+from runtime_tasks import Logged, error_of, fill_logged, logged_tasks
 
-from skiptune.errors import SkiptuneError
 from skiptune.runtime.claims import (
     EXPIRY,
     claimed,
@@ -33,14 +32,6 @@ from skiptune.runtime.store import RunStore
 from skiptune.runtime.workers import Workers
 
 ELSEWHERE = {"host": "node7", "boot": "another", "namespace": "pid:[1]", "pid": 4711, "start": "1"}
-
-
-def error_of(action) -> str:
-    with pytest.raises(SkiptuneError) as caught:
-        action()
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
 
 
 def leave_claim(target: Path, owner: dict, age: float = 0.0) -> Path:

@@ -9,23 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from runtime_tasks import SETTINGS, big_chunk, chunk, write_again_and_again, write_missing
+from runtime_tasks import SETTINGS, big_chunk, chunk, error_of, write_again_and_again, write_missing
 
-from skiptune.errors import SkiptuneError
 from skiptune.runtime.store import Run, RunStore, run_id
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
     return RunStore(tmp_path).open(SETTINGS)
-
-
-def error_of(action) -> str:
-    with pytest.raises(SkiptuneError) as caught:
-        action()
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
 
 
 def test_id_is_stable():

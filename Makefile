@@ -27,7 +27,7 @@ DESK      = $(filter-out %_imagenet64 edm_imagenet64_% %_cifar10 %_celeba,$(pats
 FIRST     = edm_glyphs autoencoder_glyphs glyphs_features
 TRAININGS = $(FIRST) $(filter-out $(FIRST) ddim1_digits,$(DESK))
 # Trained from two more seeds, for intervals that hold the spread of trainings. ddim2_digits exports ddim1_digits on its way.
-SEEDED    = ddim2_digits s2dm_skip2_digits s2dm_skip10_digits s2dm_skip50_digits s2dm_weights50_digits
+SEEDED    = ddim2_digits s2dm_skip2_digits s2dm_skip10_digits s2dm_skip50_digits s2dm_weights50_digits s2dm_algorithm1_digits
 
 MAKEFLAGS += --no-print-directory --no-builtin-rules
 .DEFAULT_GOAL := help

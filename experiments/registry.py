@@ -183,14 +183,16 @@ def measurement(
     """The measurement of a row.
 
     Raises:
-        SkiptuneError: an unknown kind, a missing file, or another precision than fp32 for a kind without it.
+        SkiptuneError: an unknown kind, a missing file, or another precision or compilation than a kind has.
     """
     made = kind_of(row).make(scale, row, intervention, blocks, metrics)
-    if scale.precision != "fp32" and not isinstance(made, SampleMeasurement):
-        raise SkiptuneError(
-            f"row {row.id}: kind {row.measure['kind']} has no precision {scale.precision}; "
-            "scale.precision is for kind samples"
-        )
+    chosen = {"precision": scale.precision, "compile": scale.compile}
+    for name, plain in {"precision": "fp32", "compile": False}.items():
+        if chosen[name] != plain and not isinstance(made, SampleMeasurement):
+            raise SkiptuneError(
+                f"row {row.id}: kind {row.measure['kind']} has no {name} {chosen[name]}; "
+                f"scale.{name} is for kind samples"
+            )
     return made
 
 

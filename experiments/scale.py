@@ -77,6 +77,7 @@ class Scale:
     device: str
     protocol: Protocol
     precision: str = "fp32"
+    compile: bool = False
     prompts: Config = field(default_factory=dict)
     probe: str = "released"
     probes: Mapping[str, Config] = field(default_factory=dict)
@@ -128,6 +129,7 @@ class Scale:
             device=self.device,
             noise_device=self.noise_device,
             precision=self.precision,
+            compile=self.compile,
         )
 
     def reference(self, role_name: str, features: ExtractorRef) -> RealImages | ReferenceFile:
@@ -241,6 +243,7 @@ def parse_scale(config: Config, bench_device: str) -> Scale:
         micro_batch=parse_micro_batch(scale["micro_batch"]),
         noise_device=scale["noise_device"],
         precision=scale["precision"],
+        compile=scale["compile"],
         samplers=config["samplers"],
         extractors=config["extractors"],
         checkpoints=Path(str(config["checkpoints"])),

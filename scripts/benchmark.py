@@ -11,8 +11,8 @@ against separate runs): ``images=25 repeats=3 results=results``. Settings of ``s
 cores against one on one, and the simulated schedule of Table 4 at paper scale): ``chunks=8 repeats=5
 tflops=60 results=results``. Settings of ``precision`` (FID and speed in other precisions than fp32, on equal
 seeds): ``precisions=bf16 device=auto blocks=5 size=750 outputs=outputs results=results``; on a GPU also
-``tf32,bf16,fp16``. Settings of ``loading`` (time and memory of
-loading official files, about 6 GB of temporary disk): ``systems=all results=results``. Settings of
+``tf32``, ``fp16`` and, with compiled blocks, ``fp32+compile``. Settings of ``loading`` (time and memory
+of loading official files, about 6 GB of temporary disk): ``systems=all results=results``. Settings of
 ``metrics`` (arithmetic against torch-fidelity and clean-fid, and its growth; about an hour): ``parts=all
 dimension=2048 images=10000 few=1000 pictures=64 repeats=3 sizes=1000,2000,... results=results``; parts
 measured before are kept. Settings of ``tuning`` (the search for rho against the exhaustive grid; 6 minutes
@@ -222,7 +222,7 @@ def scaling(settings: dict[str, str]) -> Outcome:
 
 
 def precision(settings: dict[str, str]) -> Outcome:
-    """FID and speed in other precisions, of the desk model with Heun's sampler and 9 evaluations."""
+    """FID and speed in other precisions and compiled: the desk model, Heun's sampler, 9 evaluations."""
     blocks, size = whole_number(settings, "blocks", 2), whole_number(settings, "size", CHUNK)
     given = [f"device={settings['device']}", f"outputs={settings['outputs']}"]
     seeds = f"seeds={{first: 0, count: {blocks}, size: {size}}}"

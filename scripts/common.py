@@ -193,6 +193,7 @@ def sampling_of(config: dict[str, Any], device: str) -> SamplingSettings:
         device=device,
         noise_device=config["noise_device"],
         precision=config["precision"],
+        compile=config["compile"],
     )
     return (
         with_fitting_micro_batch(settings, RunStore(str(config["outputs"])))

@@ -1,4 +1,4 @@
-"""What the precision of the network does to FID and speed, on equal seeds."""
+"""What the precision of the network, and compiling it, do to FID and speed, on equal seeds."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor
 from experiments.bench import Bench
 from experiments.benchmarks.timing import made_on
 from experiments.samples import SampleMeasurement
+from skiptune.errors import SkiptuneError
 from skiptune.evaluation.intervals import paired_difference_interval
 from skiptune.runtime.provenance import provenance
 
@@ -19,11 +20,11 @@ from skiptune.runtime.provenance import provenance
 def benchmark_precision(
     measurement: SampleMeasurement, precisions: Sequence[str], bench: Bench
 ) -> dict[str, Any]:
-    """FID by block in every precision and in fp32; how far the kept 8-bit images are from those of fp32."""
-    conditions = {
-        precision: replace(measurement, settings=replace(measurement.settings, precision=precision))
-        for precision in dict.fromkeys(("fp32", *precisions))
-    }
+    """FID by block in every precision and in fp32; how far the kept 8-bit images are from those of fp32.
+
+    ``fp32+compile`` and the like are compiled.
+    """
+    conditions = {name: computed(measurement, name) for name in dict.fromkeys(("fp32", *precisions))}
     report: dict[str, Any] = {}
     exact: Tensor | None = None
     for precision, condition in conditions.items():
@@ -40,11 +41,20 @@ def benchmark_precision(
     return {"device": bench.device, "precisions": report, "provenance": provenance(bench.device)}
 
 
+def computed(measurement: SampleMeasurement, name: str) -> SampleMeasurement:
+    """The measurement in a precision, compiled if its name ends so. Raises SkiptuneError for another end."""
+    precision, plus, compiled = name.partition("+")
+    if plus and compiled != "compile":
+        raise SkiptuneError(f"precisions has {name!r}; after + stands compile")
+    settings = replace(measurement.settings, precision=precision, compile=bool(plus))
+    return replace(measurement, settings=settings)
+
+
 def render_precision(report: dict[str, Any]) -> str:
     """The report as Markdown."""
     exact = report["precisions"]["fp32"]["fid"]
     lines = [
-        "# Precision of the network while sampling",
+        "# Precision of the network while sampling, and compiling its blocks",
         "",
         f"{made_on(report['provenance'])}; {len(exact)} blocks of equal seeds. The difference of FID to fp32 "
         "is paired by block, with its 95% interval; levels: how far the kept images are from those of fp32, "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -127,6 +128,7 @@ def test_a_run_is_named_by_what_determines_its_bits(
         replace(settings, micro_batch=100),
         replace(settings, device="cuda"),
         replace(settings, noise_device="cuda"),
+        replace(settings, compile=True),
     ]
     assert len({identity(s) for s in [settings, *others]}) == 1 + len(others)
     name = identity(settings)
@@ -152,6 +154,7 @@ def test_a_run_is_named_by_what_determines_its_bits(
         ({"intervention": {"name": "dropout"}}, "unknown intervention 'dropout'"),
         ({"micro_batch": 0}, "micro_batch is 0"),
         ({"noise_device": "tpu"}, "unknown noise_device 'tpu'"),
+        ({"compile": "yes"}, "compile is 'yes', it must be true or false"),
     ],
 )
 def test_unknown_settings_are_refused(
@@ -192,6 +195,22 @@ def test_weights_changed_since_they_were_named(settings: SamplingSettings, tmp_p
     model.path.write_bytes(model.path.read_bytes()[:-1])
     with pytest.raises(SkiptuneError, match="sha256 of its record"):
         compute_chunk(replace(settings, model=model), range(2))
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
+def test_compiled_images_are_those_of_the_plain_network(settings: SamplingSettings) -> None:
+    model = yaml.safe_load((ROOT / "configs/model/ddim1_digits.yaml").read_text())
+    features = ExtractorRef.resolve({"name": "digits_cnn", "kind": "desk"})
+    small = replace(settings, model=resolve_model(model, ROOT), features=features)
+    pairs = [(one, replace(one, compile=True)) for one in (small, skip_tuning(small, rho_bottom=0.5))]
+    plain, compiled = zip(
+        *((compute_chunk(a, range(4)), compute_chunk(b, range(4))) for a, b in pairs), strict=True
+    )
+    for one, other in zip(plain, compiled, strict=True):
+        apart = (one["images"].int() - other["images"].int()).abs()
+        assert apart.max() <= 1 and (apart > 0).float().mean() < PIXELS_TOLERANCE
+    assert not torch.equal(compiled[0]["images"], compiled[1]["images"])
+    torch.compiler.reset()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without GPU")

@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import hydra
 import torch
@@ -27,7 +27,7 @@ from skiptune.checkpoints.models import resolve_model
 from skiptune.errors import SkiptuneError
 from skiptune.evaluation.extractors import ExtractorRef
 from skiptune.runtime.claims import claiming
-from skiptune.runtime.distributed import join, leave, tell_others, world
+from skiptune.runtime.distributed import join, leave, stop_together, tell_others, world
 from skiptune.runtime.files import write_atomic
 from skiptune.runtime.provenance import device
 from skiptune.runtime.sampling import SamplingSettings, with_fitting_micro_batch
@@ -91,9 +91,7 @@ def command(name: str) -> Callable[[Callable[[dict[str, Any]], None]], Callable[
                 program()
                 leave()
             except Stopped as error:
-                tell_others(f"it was stopped by {error}")
-                complain(f"stopped by {error}; what was computed is kept, the same command goes on", "")
-                raise SystemExit(STOPPED) from None
+                stop(error)
             except KeyboardInterrupt:
                 complain("stopped; what was computed is kept, the same command goes on from there", "")
                 raise SystemExit(INTERRUPTED) from None
@@ -111,6 +109,21 @@ def command(name: str) -> Callable[[Callable[[dict[str, Any]], None]], Callable[
         return main
 
     return decorate
+
+
+def stop(error: Stopped) -> NoReturn:
+    """End as a process that was told to stop; with the others if there is time to finish what is at hand."""
+    if error.at_once or world().is_main:
+        complain(f"stopped by {error}; what was computed is kept, the same command goes on", "")
+    if error.at_once:
+        tell_others(f"it was stopped by {error}")
+        raise SystemExit(STOPPED) from None
+    try:
+        stop_together()
+    except SkiptuneError as failure:  # of another
+        complain(failure)
+        raise SystemExit(USER_ERROR) from None
+    raise SystemExit(STOPPED) from None
 
 
 def complain(error: object, prefix: str = "error: ") -> None:

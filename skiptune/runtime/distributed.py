@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import atexit
 import os
+import signal
+import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -15,12 +18,14 @@ from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from skiptune.errors import SkiptuneError
+from skiptune.runtime.stopping import STOPPED, check_stop, pass_on
 from skiptune.runtime.watch import ARRIVAL, Watch
 
 T = TypeVar("T")
 
 # Ranks may wait long for the slowest; when one dies, the watch ends all of them.
 _PATIENCE = timedelta(days=7)
+_POLL = 0.005  # seconds between two looks at whether all are here
 
 
 @dataclass(frozen=True)
@@ -87,6 +92,7 @@ def join() -> None:
         store, _, _ = next(rendezvous("env://", me.rank, me.size, timeout=timedelta(seconds=ARRIVAL)))
         watched = PrefixStore("watch", store)
         _Joined.watch = Watch(watched, me.rank, me.size, os.environ["MASTER_ADDR"])
+        pass_on(_Joined.watch.stopping)
         # Files carry the data, so gloo does on GPU machines too.
         group = PrefixStore("group", store)
         dist.init_process_group("gloo", store=group, rank=me.rank, world_size=me.size, timeout=_PATIENCE)
@@ -100,15 +106,18 @@ def barrier() -> None:
 
     Raises:
         SkiptuneError: another process failed or ended.
+        Stopped: told to stop, with which the others do not come.
     """
     if world().size == 1:
         return
     join()
+    devices = [torch.cuda.current_device()] if dist.get_backend() == "nccl" else None
     try:
-        if dist.get_backend() == "nccl":
-            dist.barrier(device_ids=[torch.cuda.current_device()])
-        else:
-            dist.barrier()
+        all_here = dist.barrier(device_ids=devices, async_op=True)
+        while not all_here.is_completed():
+            check_stop()
+            time.sleep(_POLL)
+        all_here.wait()
     except RuntimeError as error:  # the connection to a process that ended
         raise _lost(error, "another process ended") from error
 
@@ -117,6 +126,23 @@ def tell_others(error: object) -> None:
     """This process fails: the others stop with its error. Does nothing when there is one."""
     if _Joined.watch is not None:
         _Joined.watch.fail(error)
+
+
+def stop_together() -> None:
+    """This process was told to stop and has finished its chunk: ends it when the others have finished theirs.
+
+    Does nothing when there is one. The end is at once, because torch waits for those that a barrier misses.
+
+    Raises:
+        SkiptuneError: another process fails meanwhile.
+    """
+    if _Joined.watch is not None:
+        # torchrun says so to all when the first has ended; there is nothing left to tidy up.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        _Joined.watch.part()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(STOPPED)
 
 
 def _lost(error: Exception, what: str) -> SkiptuneError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 from types import FrameType
 
 STOPPED = 143  # exit code of a job that stopped because it was told to
@@ -11,9 +12,12 @@ STOPPED = 143  # exit code of a job that stopped because it was told to
 class Stopped(KeyboardInterrupt):
     """Raised in the main thread when this process is to stop; like Ctrl-C, it passes ``except Exception``."""
 
+    at_once = False  # whether it was not between two chunks
+
 
 class _Wish:
     after_chunk = False
+    pass_on: Callable[[], None] | None = None
 
 
 def stop_on_signals() -> None:
@@ -23,6 +27,21 @@ def stop_on_signals() -> None:
     """
     signal.signal(signal.SIGTERM, _now)
     signal.signal(signal.SIGUSR2, _after_chunk)
+
+
+def stop_after_chunk() -> None:
+    """Let this process, and those it works with, begin no further chunk."""
+    if not _Wish.after_chunk:
+        _Wish.after_chunk = True
+        if _Wish.pass_on is not None:
+            _Wish.pass_on()
+
+
+def pass_on(tell: Callable[[], None]) -> None:
+    """``tell`` is called when this process is told to stop after its chunk, at once if it has been."""
+    _Wish.pass_on = tell
+    if _Wish.after_chunk:
+        tell()
 
 
 def check_stop() -> None:
@@ -38,8 +57,10 @@ def stop_wanted() -> bool:
 
 def _now(number: int, frame: FrameType | None) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one would disturb the tidying up
-    raise Stopped("SIGTERM")
+    stopped = Stopped("SIGTERM")
+    stopped.at_once = True
+    raise stopped
 
 
 def _after_chunk(number: int, frame: FrameType | None) -> None:
-    _Wish.after_chunk = True
+    stop_after_chunk()

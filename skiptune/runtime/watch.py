@@ -1,5 +1,8 @@
 """Processes that stop together: whoever fails says so, and who vanishes is missed within a second.
 
+A wish to stop after the chunk at hand reaches all of them through any one, and none ends before the others
+have finished theirs: torchrun ends the others with the first.
+
 Every other process keeps a connection to rank 0. The system closes it when a process ends, however that
 happens, so a death is seen at once and a busy process is never taken for a dead one.
 """
@@ -19,9 +22,10 @@ from typing import NoReturn, TextIO
 from torch.distributed.distributed_c10d import Store
 
 from skiptune.errors import SkiptuneError
+from skiptune.runtime.stopping import stop_after_chunk
 
 ARRIVAL = 600.0  # seconds between the arrivals of two processes; until all met, who dies is not missed
-_BYE, _FAILED = "bye", "failed "
+_BYE, _FAILED, _STOPPING, _READY = "bye", "failed ", "stopping", "ready"
 _INTRODUCTION = 60.0  # seconds for who has connected to say which rank it is; it says so at once
 _LAST_WORDS = 15.0  # seconds for a process to stop by itself after another failed
 
@@ -40,6 +44,7 @@ class Watch:
         self.rank, self.size = rank, size
         self.failure = ""
         self._over = False
+        self._ready: set[int] = set()  # those that do nothing any more
         self._lock = threading.Lock()
         signal.signal(signal.SIGUSR1, self._raise)
         peers = _accepted(store, size - 1) if rank == 0 else {0: _connected(store, rank, address)}
@@ -62,6 +67,24 @@ class Watch:
         for peer in self._peers.values():
             _say(peer, _BYE)
 
+    def stopping(self) -> None:
+        """Tell the others that no further chunk is to be begun."""
+        for peer in self._peers.values():
+            _say(peer, _STOPPING)
+
+    def part(self) -> None:
+        """This process has finished its chunk: wait until all have, then leave together.
+
+        Raises:
+            AnotherFailed: another process fails meanwhile.
+        """
+        for peer in self._peers.values():
+            _say(peer, _READY)
+        # The others wait for rank 0, to which alone they are connected.
+        while not self._ready.issuperset(self._peers):
+            self.check(seconds=0.05)
+        self.leave()
+
     def check(self, seconds: float = 0.0) -> None:
         """Raises AnotherFailed if another process has failed, or does within these seconds."""
         end = time.monotonic() + seconds
@@ -71,9 +94,16 @@ class Watch:
             self._raise()
 
     def _listen(self, other: int, lines: TextIO) -> None:
-        line = ""
-        with contextlib.suppress(OSError):
-            line = lines.readline().rstrip("\n")
+        line = _STOPPING
+        while line in (_STOPPING, _READY):
+            line = ""
+            with contextlib.suppress(OSError):
+                line = lines.readline().rstrip("\n")
+            if line == _STOPPING:
+                stop_after_chunk()
+            # Rank 0 is ready before the others are; its leave is the word that all are.
+            elif line == _BYE or (line == _READY and self.rank == 0):
+                self._ready.add(other)
         if line.startswith(_FAILED):
             self._end(line.removeprefix(_FAILED), heard=True)
         elif line != _BYE:

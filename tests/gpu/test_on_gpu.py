@@ -108,8 +108,9 @@ def test_training_goes_on_after_a_stop(tmp_path: Path, precision: str) -> None:
 
     described = yaml.safe_load((ROOT / "configs/model/edm_glyphs.yaml").read_text())
     settings = DenoiserTraining(
-        name="gpu", denoiser=described["denoiser"], dataset="glyphs", images=16 * 24, batch=16, warmup_images=0,
-        decay_images=0, workers=1, device="cuda", precision=precision, checkpoint_every=8, log_every=8,
+        name="gpu", denoiser=described["denoiser"], dataset="glyphs", images=16 * 24, batch=16,
+        warmup_images=0, decay_images=0, workers=1, device="cuda", precision=precision, checkpoint_every=8,
+        log_every=8,
     )  # fmt: skip
 
     def stop(images: int, loss: float) -> None:

@@ -17,10 +17,11 @@ from torch.distributed import FileStore
 
 from skiptune.errors import SkiptuneError
 from skiptune.runtime import distributed, watch
-from skiptune.runtime.distributed import barrier, join, leave, share, tell_others, world
+from skiptune.runtime.distributed import barrier, join, leave, share, stop_together, tell_others, world
 from skiptune.runtime.filling import fill
 from skiptune.runtime.seed_chunks import CHUNK, SeedChunk, open_run
 from skiptune.runtime.shared_chunks import SharedChunk
+from skiptune.runtime.stopping import Stopped, stop_on_signals
 from skiptune.runtime.store import Run, RunStore
 from skiptune.runtime.workers import Workers, one_thread
 
@@ -151,6 +152,33 @@ def member(rank: int, size: int, port: int, root: Path, n_chunks: int, end: str)
         raise SystemExit(2) from None
 
 
+def told_to_stop(rank: int, size: int, port: int, root: Path, n_chunks: int, seconds: list[float]) -> None:
+    """One of several processes that fill a run, a chunk in its own time; with 0 it only waits for others."""
+    os.environ.update(
+        {"RANK": str(rank), "WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    )
+    fill_until_stopped(root, n_chunks, seconds[rank])
+
+
+def fill_until_stopped(root: Path, n_chunks: int, seconds: float) -> None:
+    """Ends as the programs do."""
+    stop_on_signals()
+    try:
+        join()
+        if seconds > 0:
+            fill_logged(root, Logged(root / "log", seconds), n_chunks)
+        barrier()
+        leave()
+    except Stopped:
+        stop_together()
+        raise SystemExit(143) from None
+
+
+def stopping_main(root: str) -> None:
+    """Under torchrun, which ends all processes when one has ended."""
+    fill_until_stopped(Path(root), 400, (0.2, 3.0)[world().rank])
+
+
 def alone(rank: int, port: int, root: Path) -> None:
     """One of two processes, the other of which died before they met. Leaves its error in a file."""
     os.environ.update({"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"})
@@ -204,4 +232,4 @@ def sleep_main(path: str) -> None:
 
 
 if __name__ == "__main__":
-    {"torchrun": torchrun_main, "sleep": sleep_main}[sys.argv[1]](sys.argv[2])
+    {"torchrun": torchrun_main, "stopping": stopping_main, "sleep": sleep_main}[sys.argv[1]](sys.argv[2])

@@ -7,8 +7,10 @@ import sys
 import threading
 import time
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
+from runtime_tasks import Logged
 
 from skiptune.errors import SkiptuneError
 from skiptune.runtime.jobs import command
@@ -16,6 +18,9 @@ from skiptune.runtime.jobs.command import Command
 from skiptune.runtime.jobs.launch import ENDPOINT, job_argv
 from skiptune.runtime.jobs.local import run_local, visible_gpus
 from skiptune.runtime.jobs.slurm import SlurmSettings
+from skiptune.runtime.store import RunStore
+
+HERE = Path(__file__).resolve().parent
 
 
 def python(name: str, code: str, folder) -> Command:
@@ -101,7 +106,8 @@ def test_a_preempted_job_of_several_processes_has_no_outcome_yet(tmp_path, monke
     assert time.monotonic() - told > 0.5
 
 
-def test_before_a_requeue_the_chunk_at_hand_is_finished_and_a_deaf_child_is_ended(tmp_path):
+def test_before_a_requeue_the_chunk_at_hand_is_finished_and_a_deaf_child_is_ended(tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "DROPPING", 0.5)
     pytest.importorskip("submitit")
     polite = (
         "import signal, sys, time; signal.signal(signal.SIGUSR2, lambda *_: sys.exit(143)); time.sleep(60)"
@@ -109,16 +115,34 @@ def test_before_a_requeue_the_chunk_at_hand_is_finished_and_a_deaf_child_is_ende
     deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"
     before = signal.getsignal(signal.SIGUSR2)
     for name, code, patience, ended in (("polite", polite, 30.0, 143), ("deaf", deaf, 0.5, -9)):
-        command = Command(name, [sys.executable, "-c", code], str(tmp_path), patience)
+        job = Command(name, [sys.executable, "-c", code], str(tmp_path), patience)
         outcomes = []
-        thread = threading.Thread(target=lambda command=command, to=outcomes: to.append(command()))
+        thread = threading.Thread(target=lambda job=job, to=outcomes: to.append(job()))
         thread.start()
-        while command._child is None:
+        while job._child is None:
             time.sleep(0.01)
-        again = command.checkpoint().function
+        again = job.checkpoint().function
         thread.join(30)
-        assert outcomes[0].code == ended and again.argv == command.argv
+        assert outcomes[0].code == ended and again.argv == job.argv
     signal.signal(signal.SIGUSR2, before)
+
+
+def test_before_a_requeue_all_processes_of_a_job_finish_the_chunks_at_hand(tmp_path):
+    pytest.importorskip("submitit")
+    script = str(HERE / "runtime_tasks.py")
+    job = Command("two", job_argv([script, "stopping", str(tmp_path)], gpus=2), str(tmp_path))
+    before, outcomes, log = signal.getsignal(signal.SIGUSR2), [], tmp_path / "log"
+    thread = threading.Thread(target=lambda: outcomes.append(job({"PYTHONPATH": str(HERE.parents[1])})))
+    thread.start()
+    while not log.exists() or len({line.split()[0] for line in log.open()}) < 2:
+        time.sleep(0.05)
+    job.checkpoint()
+    thread.join(60)
+    signal.signal(signal.SIGUSR2, before)
+    assert (outcomes[0].code, outcomes[0].error) == (143, "it was told to stop; the same command goes on")
+    run = RunStore(tmp_path).open(Logged(log).resolved())
+    begun = sorted(int(line.split()[1]) for line in log.open())
+    assert begun == [i for i in range(400) if run.has_chunk(i)] and len(begun) < 400
 
 
 def test_a_job_of_several_gpus_is_one_of_torchrun():
@@ -131,6 +155,8 @@ def test_a_job_of_several_gpus_is_one_of_torchrun():
 def test_settings_of_slurm_make_sense():
     assert SlurmSettings(gpus=8, partition="gpu").parameters()["gpus_per_node"] == 8
     assert "gpus_per_node" not in SlurmSettings().parameters()
+    for seconds in (20, 120, 900):  # for the chunk at hand, and for dropping it
+        assert seconds / 2 <= SlurmSettings(minutes=60, warning=seconds).patience <= seconds - 10
     for wrong in ({"minutes": 0}, {"nodes": "2"}, {"minutes": 1, "warning": 60}):
         with pytest.raises(SkiptuneError, match="launcher"):
             SlurmSettings(**wrong)

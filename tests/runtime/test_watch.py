@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import time
 
 import pytest
-from runtime_tasks import Logged, alone, member, watcher
+from runtime_tasks import Logged, alone, member, told_to_stop, watcher
 from torch.distributed import FileStore
 
 from skiptune.runtime.store import RunStore
@@ -57,6 +59,30 @@ def test_ranks_that_end_well_disturb_nobody_and_one_line_counts_the_whole_job(tm
     assert len(pids) == 12 and len(set(pids)) == 3
     first, *others = ((tmp_path / f"stderr{rank}").read_text() for rank in range(3))
     assert "logged: 3000/3000 img" in first and first.count("\n") == 1 and others == ["", ""]
+
+
+@pytest.mark.parametrize(
+    ("told", "seconds"),
+    [(0, [0.05, 1.0, 0.3]), (1, [0.05, 1.0, 0.3]), (2, [0.3, 1.0, 0.05]), (0, [0, 1.0, 0]), (2, [1.0, 0, 0])],
+)
+def test_told_one_of_them_all_finish_what_they_are_at_and_end_together(tmp_path, processes, told, seconds):
+    """Those with 0 seconds wait for the others, in a barrier."""
+    port = free_port()
+    given = (3, port, tmp_path, 400, seconds)
+    ranks = [processes.Process(target=told_to_stop, args=(rank, *given)) for rank in range(3)]
+    for rank in ranks:
+        rank.start()
+    log = tmp_path / "log"
+    while not log.exists() or len({line.split()[0] for line in log.open()}) < sum(s > 0 for s in seconds):
+        time.sleep(0.02)
+    os.kill(ranks[told].pid, signal.SIGUSR2)
+    for rank in ranks:
+        rank.join(60)
+    assert [rank.exitcode for rank in ranks] == [143, 143, 143]
+    run = RunStore(tmp_path).open(Logged(log).resolved())
+    begun = sorted(int(line.split()[1]) for line in log.open())
+    assert begun == [i for i in range(400) if run.has_chunk(i)] and len(begun) < 400
+    assert not list(run.folder.glob("chunks/*.claim"))
 
 
 @pytest.mark.parametrize("rank", [0, 1])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,17 +13,19 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from skiptune.runtime.jobs.launch import filled_in
 from skiptune.runtime.stopping import STOPPED
 
 ERROR = "error: "
-# In the last line of a torchrun that was told to stop; its code is 1.
-TORCHRUN_STOPPED = "SignalException: Process "
+# Of a torchrun that was told to stop, or whose processes were; its code is 1.
+TORCHRUN_STOPPED = re.compile(rf"SignalException: Process |exitcode\s*: {STOPPED} ")
 AFTER_TERM = 120.0  # seconds within which SLURM ends a job that it told to stop (KillWait)
 _LIBC = ctypes.CDLL(None)  # loaded here, because it cannot be after a fork
-PATIENCE = 60.0  # seconds for the chunk at hand, then for dropping it
+PATIENCE = 60.0  # seconds for the chunk at hand, where no time limit says how many there are
+DROPPING = 15.0  # seconds for dropping it, then
 
 
 @dataclass(frozen=True)
@@ -89,10 +92,11 @@ class Command:
         from submitit.helpers import DelayedSubmission
 
         signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # once is enough
-        end = time.monotonic() + 2 * self.patience
+        told = time.monotonic()
+        end = told + self.patience + DROPPING
         while self._child is not None and self._child.poll() is None and time.monotonic() < end:
             # Again and again: while it imports, it does not listen yet.
-            late = end - time.monotonic() < self.patience
+            late = time.monotonic() > told + self.patience
             self._signal(signal.SIGTERM if late else signal.SIGUSR2)
             time.sleep(0.5)
         self._signal(signal.SIGKILL)
@@ -104,9 +108,30 @@ class Command:
         self._signal(signal.SIGTERM)
 
     def _signal(self, number: signal.Signals) -> None:
-        if self._child is not None and self._child.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._child.pid, number)
+        if self._child is None or self._child.poll() is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._child.pid, number)
+        if (
+            number == signal.SIGUSR2
+        ):  # torchrun has its processes in groups of their own and tells them no such thing
+            for process in descendants(self._child.pid):
+                with contextlib.suppress(ProcessLookupError):
+                    if os.getpgid(process) != self._child.pid:
+                        os.kill(process, number)
+
+
+def descendants(process: int) -> list[int]:
+    """The processes that it started, those that they started, and so on, where /proc tells."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            parent = (entry / "stat").read_text().rpartition(")")[2].split()[1]
+            children.setdefault(int(parent), []).append(int(entry.name))
+    found = list(children.get(process, ()))
+    for one in found:
+        found += children.get(one, ())
+    return found
 
 
 def _prepare_child() -> None:
@@ -122,7 +147,7 @@ def _pass_on(stream: Any, errors: list[str], stopped: list[str]) -> None:
         sys.stderr.flush()
         if line.startswith(ERROR):
             errors.append(line.removeprefix(ERROR).strip())
-        elif TORCHRUN_STOPPED in line:
+        elif TORCHRUN_STOPPED.search(line):
             stopped.append(line)
 
 

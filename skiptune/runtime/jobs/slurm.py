@@ -21,7 +21,7 @@ from typing import Any
 
 from skiptune.errors import SkiptuneError
 from skiptune.runtime.files import is_shown
-from skiptune.runtime.jobs.command import Command, Outcome
+from skiptune.runtime.jobs.command import DROPPING, Command, Outcome
 
 ALIVE = {
     "PENDING", "RUNNING", "SUSPENDED", "COMPLETING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED",
@@ -70,6 +70,11 @@ class SlurmSettings:
                 f"launcher: a warning {self.warning} s before a limit of {self.minutes} min comes too early"
             )
 
+    @property
+    def patience(self) -> float:
+        """Seconds for the chunk at hand, so that a job is back in the queue before its limit."""
+        return max(self.warning - 2 * DROPPING, self.warning / 2)
+
     def parameters(self) -> dict[str, Any]:
         """For submitit's executor."""
         given = {
@@ -112,6 +117,8 @@ def run_slurm(
     from submitit import SlurmExecutor
     from submitit.core.utils import FailedJobError, FailedSubmissionError
 
+    for command in commands:
+        command.patience = settings.patience
     executor = SlurmExecutor(folder, max_num_timeout=settings.requeue, python=sys.executable)
     executor.update_parameters(**settings.parameters())
     try:

@@ -113,12 +113,14 @@ def command(name: str) -> Callable[[Callable[[dict[str, Any]], None]], Callable[
 
 def stop(error: Stopped) -> NoReturn:
     """End as a process that was told to stop; with the others if there is time to finish what is at hand."""
-    if error.at_once or world().is_main:
-        complain(f"stopped by {error}; what was computed is kept, the same command goes on", "")
+    said = f"stopped by {error}; what was computed is kept, the same command goes on"
     if error.at_once:
         tell_others(f"it was stopped by {error}")
+        complain(said, "")
         raise SystemExit(STOPPED) from None
     try:
+        if world().is_main:
+            complain(said, "")
         stop_together()
     except SkiptuneError as failure:  # of another
         complain(failure)

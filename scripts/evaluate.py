@@ -22,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 from yaml import YAMLError
 
-from scripts.common import CONFIGS, INTERRUPTED, USER_ERROR, complain, plain
+from scripts.common import CONFIGS, INTERRUPTED, USER_ERROR, complain, plain, stop
 from skiptune.data import DATASETS
 from skiptune.errors import SkiptuneError
 from skiptune.evaluation import FeatureSet, Reference, ReferenceStatistics
@@ -47,6 +47,7 @@ from skiptune.evaluation.statistics import LowRankGaussian
 from skiptune.runtime.distributed import join, tell_others, world
 from skiptune.runtime.provenance import device
 from skiptune.runtime.seed_chunks import CHUNK
+from skiptune.runtime.stopping import Stopped, stop_on_signals
 from skiptune.runtime.store import RunStore
 from skiptune.runtime.workers import Workers, default_workers
 
@@ -294,12 +295,15 @@ def reduced(protocol: Protocol, blocks: dict[str, list[float]]) -> dict[str, Any
 
 
 if __name__ == "__main__":
+    stop_on_signals()
     try:
         main(sys.argv[1:])
     except (SkiptuneError, OSError) as error:
         tell_others(error)
         complain(error)
         raise SystemExit(USER_ERROR) from None
+    except Stopped as error:
+        stop(error)
     except KeyboardInterrupt:
         complain("stopped; what was extracted is kept, the same command goes on from there", "")
         raise SystemExit(INTERRUPTED) from None

@@ -106,7 +106,7 @@ def barrier() -> None:
 
     Raises:
         SkiptuneError: another process failed or ended.
-        Stopped: told to stop, with which the others do not come.
+        Stopped: told to stop; others may pass it all the same.
     """
     if world().size == 1:
         return

@@ -47,7 +47,8 @@ class SamplingSettings:
         noise_device: where initial noise is drawn; ``cuda`` reproduces EDM's published images.
         precision: of the network's products, a latent model's decoder included (``PRECISIONS``); features are
             always taken in fp32.
-        compile: compile the network's blocks (``compile_blocks``); pays off on GPUs.
+        compile: compile the network's blocks (``compile_blocks``); for GPUs, where the same run agrees within
+            rounding, not in bits, if kernels are chosen by their time.
     """
 
     model: ModelRef
@@ -262,7 +263,7 @@ def cached_model(model: ModelRef, device: str) -> Denoiser:
 
 @lru_cache(maxsize=1)
 def compiled_model(model: ModelRef, device: str) -> Denoiser:
-    """As ``cached_model``, a copy with its blocks compiled."""
+    """As ``cached_model``, loaded once more, with its blocks compiled."""
     denoiser = load_model(model).to(device).to(memory_format=torch.channels_last)
     compile_blocks(denoiser)
     return denoiser

@@ -105,7 +105,8 @@ def _alike(chunk: SeedChunk) -> Hashable:
 
 def _cost(chunks: Sequence[SeedChunk]) -> float:
     conditions = [chunk.settings for chunk in chunks if isinstance(chunk.settings, SamplingSettings)]
-    if len(conditions) < 2:
+    # A block in which an intervention waits for its turn is not compiled: bits would depend on the company.
+    if len(conditions) < 2 or conditions[0].compile:
         return 1.0
     sampler = make_sampler(**conditions[0].sampler)
     return make_plan(sampler, [condition.intervention for condition in conditions]).cost

@@ -78,9 +78,8 @@ class Watch:
         Raises:
             AnotherFailed: another process fails meanwhile.
         """
-        for peer in self._peers.values():
-            _say(peer, _READY)
-        # The others wait for rank 0, to which alone they are connected.
+        if self.rank != 0:  # to which alone the others are connected, and for which they wait
+            _say(self._peers[0], _READY)
         while not self._ready.issuperset(self._peers):
             self.check(seconds=0.05)
         self.leave()
@@ -101,8 +100,7 @@ class Watch:
                 line = lines.readline().rstrip("\n")
             if line == _STOPPING:
                 stop_after_chunk()
-            # Rank 0 is ready before the others are; its leave is the word that all are.
-            elif line == _BYE or (line == _READY and self.rank == 0):
+            elif line in (_READY, _BYE):
                 self._ready.add(other)
         if line.startswith(_FAILED):
             self._end(line.removeprefix(_FAILED), heard=True)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from torch._dynamo.utils import counters
 
 from skiptune.checkpoints.models import resolve_model
 from skiptune.evaluation.extractors import ExtractorRef
@@ -80,6 +81,7 @@ def test_compiled_blocks_and_interventions_that_come_and_go() -> None:
     for settings in (plain, untouched, plain):
         assert apart(settings.compute(SEEDS), replace(settings, compile=True).compute(SEEDS)) < 0.01
     assert apart(plain.compute(SEEDS), untouched.compute(SEEDS)) > 0.5
+    assert counters["stats"]["unique_graphs"] > 0  # not plain networks
     torch.compiler.reset()
 
 

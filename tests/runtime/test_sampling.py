@@ -13,6 +13,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file, save
+from torch._dynamo.utils import counters
 
 from skiptune.checkpoints.models import ModelRef, resolve_model
 from skiptune.denoisers import build_denoiser
@@ -210,6 +211,7 @@ def test_compiled_images_are_those_of_the_plain_network(settings: SamplingSettin
         apart = (one["images"].int() - other["images"].int()).abs()
         assert apart.max() <= 1 and (apart > 0).float().mean() < PIXELS_TOLERANCE
     assert not torch.equal(compiled[0]["images"], compiled[1]["images"])
+    assert counters["stats"]["unique_graphs"] > 0  # not plain networks
     torch.compiler.reset()
 
 

@@ -110,15 +110,24 @@ class Command:
     def _signal(self, number: signal.Signals) -> None:
         if self._child is None or self._child.poll() is not None:
             return
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._child.pid, number)
-        if (
-            number == signal.SIGUSR2
-        ):  # torchrun has its processes in groups of their own and tells them no such thing
-            for process in descendants(self._child.pid):
-                with contextlib.suppress(ProcessLookupError):
-                    if os.getpgid(process) != self._child.pid:
-                        os.kill(process, number)
+        if number != signal.SIGUSR2:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._child.pid, number)
+            return
+        # torchrun has its processes in groups of their own; compilers and the like would die of it.
+        for process in (self._child.pid, *descendants(self._child.pid)):
+            with contextlib.suppress(ProcessLookupError):
+                if listens(process, number):
+                    os.kill(process, number)
+
+
+def listens(process: int, number: signal.Signals) -> bool:
+    """Whether a process has a handler of its own for a signal, as far as /proc tells."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{process}/status").read_text().splitlines():
+            if line.startswith("SigCgt:"):
+                return bool(int(line.split()[1], 16) >> (number - 1) & 1)
+    return False
 
 
 def descendants(process: int) -> list[int]:
@@ -135,7 +144,7 @@ def descendants(process: int) -> list[int]:
 
 
 def _prepare_child() -> None:
-    # Launchers in between, such as torchrun, know nothing of it; our programs set a handler of their own.
+    # SLURM tells launchers in between too, such as torchrun, which know nothing of it; we set a handler.
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     if sys.platform == "linux":
         _LIBC.prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG: end with the parent

@@ -72,8 +72,8 @@ class SlurmSettings:
 
     @property
     def patience(self) -> float:
-        """Seconds for the chunk at hand, so that a job is back in the queue before its limit."""
-        return max(self.warning - 2 * DROPPING, self.warning / 2)
+        """Seconds for the chunk at hand, which leave time to drop it and to be back in the queue."""
+        return max(self.warning - 2 * DROPPING, 0.0)
 
     def parameters(self) -> dict[str, Any]:
         """For submitit's executor."""

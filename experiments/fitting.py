@@ -8,7 +8,7 @@ from dataclasses import replace
 from experiments.registry import kind_of
 from experiments.scale import Scale
 from experiments.tables.config import SAMPLES, RowConfig
-from skiptune.runtime.sampling import with_fitting_micro_batch
+from skiptune.runtime.micro_batch import with_fitting_micro_batch
 from skiptune.runtime.seed_chunks import CHUNK
 from skiptune.runtime.store import RunStore
 

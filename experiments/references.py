@@ -20,8 +20,8 @@ from skiptune.evaluation.metrics import METRIC_NUMERICS
 from skiptune.evaluation.sources import read_reference
 from skiptune.runtime.claims import made_once
 from skiptune.runtime.files import file_digest
+from skiptune.runtime.networks import cached_extractor
 from skiptune.runtime.provenance import provenance
-from skiptune.runtime.sampling import cached_extractor
 from skiptune.runtime.seed_chunks import NUMERICS
 from skiptune.runtime.store import Run, RunStore
 

@@ -13,12 +13,11 @@ from experiments.samples import SampleMeasurement
 from skiptune.checkpoints.models import resolve_model, where
 from skiptune.errors import SkiptuneError
 from skiptune.evaluation.extractors import ExtractorRef
-from skiptune.evaluation.protocols import Protocol, get_protocol
+from skiptune.evaluation.protocols import Protocol
 from skiptune.evaluation.scorers import ScorerRef
 from skiptune.runtime.sampling import SamplingSettings
 
 Config = Mapping[str, Any]
-AUTO = "auto"  # a micro_batch that the memory of the device decides
 
 
 @dataclass(frozen=True)
@@ -227,57 +226,3 @@ def disjoint(blocks: Mapping[str, SeedBlocks]) -> dict[str, SeedBlocks]:
             "seeds.select and seeds.report overlap: what is selected on seeds cannot be reported on them"
         )
     return dict(blocks)
-
-
-def parse_scale(config: Config, bench_device: str) -> Scale:
-    """The scale of a resolved configuration (``configs/reproduce.yaml``), on a device.
-
-    Raises:
-        SkiptuneError: select and report seeds overlap.
-    """
-    scale = config["scale"]
-    blocks = disjoint({key: SeedBlocks.of(value) for key, value in scale["seeds"].items()})
-    return Scale(
-        name=scale["name"],
-        roles={name: parse_role(role) for name, role in scale["roles"].items()},
-        micro_batch=parse_micro_batch(scale["micro_batch"]),
-        noise_device=scale["noise_device"],
-        precision=scale["precision"],
-        compile=scale["compile"],
-        samplers=config["samplers"],
-        extractors=config["extractors"],
-        checkpoints=Path(str(config["checkpoints"])),
-        device=bench_device,
-        protocol=table_protocol(scale["protocol"], blocks["report"]),
-        prompts=scale["prompts"],
-        probe=scale["probe"],
-        probes=config["probes"],
-        **blocks,
-    )
-
-
-def parse_micro_batch(value: Any) -> int | None:
-    """A number of images, or None for ``auto``. Raises SkiptuneError for anything else."""
-    if value == AUTO:
-        return None
-    if type(value) is not int or value < 1:
-        raise SkiptuneError(f"scale.micro_batch is {value!r}; give a number of images from 1 on, or {AUTO}")
-    return value
-
-
-def parse_role(role: Config) -> Role:
-    """The role of a resolved configuration."""
-    return Role(**{**role, "suffixes": tuple(role.get("suffixes", ("",)))})
-
-
-def table_protocol(name: str, report: SeedBlocks) -> Protocol:
-    """The protocol of that name for tables.
-
-    Raises:
-        SkiptuneError: an unknown one, another number of blocks, or one that measures something else.
-    """
-    protocol = get_protocol(name)
-    if protocol.extrapolate:
-        raise SkiptuneError(f"protocol {name} is not for tables: give the table a column of metric fid_inf")
-    protocol.check(report.count)
-    return protocol

@@ -53,7 +53,7 @@ from experiments.benchmarks.training import benchmark_training, render_training
 from experiments.benchmarks.tuning import benchmark_tuning, render_tuning
 from experiments.measurement import SeedBlocks
 from experiments.samples import SampleMeasurement
-from experiments.scale import parse_scale
+from experiments.scale_config import parse_scale
 from experiments.tables.read import parse_table
 from experiments.tuning.tune import Task
 from scripts.common import CONFIGS, USER_ERROR, complain, make_bench, plain, real_images_of, sampling_of

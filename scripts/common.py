@@ -29,8 +29,9 @@ from skiptune.evaluation.extractors import ExtractorRef
 from skiptune.runtime.claims import claiming
 from skiptune.runtime.distributed import join, leave, stop_together, tell_others, world
 from skiptune.runtime.files import write_atomic
+from skiptune.runtime.micro_batch import with_fitting_micro_batch
 from skiptune.runtime.provenance import device
-from skiptune.runtime.sampling import SamplingSettings, with_fitting_micro_batch
+from skiptune.runtime.sampling import SamplingSettings
 from skiptune.runtime.seed_chunks import CHUNK
 from skiptune.runtime.stopping import STOPPED, Stopped, stop_on_signals
 from skiptune.runtime.store import RunStore

@@ -21,7 +21,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from experiments.needs import TABLES, Needs, needs_of, render
-from experiments.scale import parse_scale
+from experiments.scale_config import parse_scale
 from experiments.tables.read import parse_table
 from scripts.common import CONFIGS, USER_ERROR, complain, plain
 from scripts.download import catalogue

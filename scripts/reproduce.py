@@ -23,7 +23,8 @@ from experiments.cost import dry_run
 from experiments.fitting import with_fitting_batches
 from experiments.make_table import make_table, measure_floors, measure_rows
 from experiments.roles import role_descriptions
-from experiments.scale import Scale, named, parse_scale
+from experiments.scale import Scale, named
+from experiments.scale_config import parse_scale
 from experiments.tables.config import RowConfig, TableConfig
 from experiments.tables.index import table_folder
 from experiments.tables.read import parse_table

@@ -11,7 +11,8 @@ from typing import Any
 import yaml
 from hydra import compose, initialize_config_dir
 
-from experiments.scale import Scale, parse_scale
+from experiments.scale import Scale
+from experiments.scale_config import parse_scale
 from experiments.tables.config import KINDS, PAPERS, TableConfig
 from experiments.tables.read import parse_table
 from scripts.common import CONFIGS, plain

@@ -31,7 +31,7 @@ from scripts.common import (
 )
 from skiptune.errors import SkiptuneError
 from skiptune.runtime.distributed import world
-from skiptune.runtime.sampling import cached_model
+from skiptune.runtime.networks import cached_model
 from skiptune.runtime.tracking import RunInfo
 from skiptune.samplers import make_sampler
 

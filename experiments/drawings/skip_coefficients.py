@@ -16,7 +16,7 @@ from experiments.tables.config import FigureConfig
 from experiments.tables.figures import DPI, save
 from skiptune.interventions import SkipSite, find_skip_sites
 from skiptune.interventions.build import complete_settings, make_skip_tuning
-from skiptune.runtime.sampling import cached_model
+from skiptune.runtime.networks import cached_model
 
 
 def draw_skip_coefficients(path: Path, figure: FigureConfig, made: Made) -> str | None:

@@ -20,8 +20,9 @@ from skiptune.data.images import to_uint8
 from skiptune.evaluation.extractors import ExtractorRef
 from skiptune.evaluation.perceptual import ImageTextScorer
 from skiptune.evaluation.scorers import ScorerRef
+from skiptune.runtime.networks import cached_extractor
 from skiptune.runtime.provenance import torch_release
-from skiptune.runtime.sampling import IMAGES_KEPT, cached_extractor, not_finite, sampler_identity
+from skiptune.runtime.sampling import IMAGES_KEPT, not_finite, sampler_identity
 from skiptune.runtime.seed_chunks import CHUNK, NUMERICS, AnyRun
 from skiptune.samplers import initial_noise, make_sampler
 from skiptune.samplers.sample import sample

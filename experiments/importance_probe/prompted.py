@@ -15,7 +15,7 @@ from skiptune.checkpoints.prompted import inputs_of_prompts
 from skiptune.denoisers import Denoiser
 from skiptune.denoisers.diffusers_network import Prompted
 from skiptune.denoisers.latent import LatentDenoiser
-from skiptune.runtime.sampling import cached_model
+from skiptune.runtime.networks import cached_model
 
 
 @dataclass(frozen=True)

@@ -22,13 +22,9 @@ from skiptune.evaluation.perceptual import load_lpips
 from skiptune.importance import ranked_strategies
 from skiptune.interventions.blocks import AttentionPruning, find_transformer_blocks, skipping
 from skiptune.interventions.replaced_weights import replaced_weights
+from skiptune.runtime.networks import cached_extractor
 from skiptune.runtime.provenance import torch_release
-from skiptune.runtime.sampling import (
-    IMAGES_KEPT,
-    cached_extractor,
-    not_finite,
-    sampler_identity,
-)
+from skiptune.runtime.sampling import IMAGES_KEPT, not_finite, sampler_identity
 from skiptune.runtime.seed_chunks import CHUNK, NUMERICS, AnyRun
 from skiptune.samplers import initial_noise, make_sampler
 from skiptune.samplers.sample import sample

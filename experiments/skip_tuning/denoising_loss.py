@@ -26,7 +26,7 @@ from skiptune.evaluation.denoising_losses import (
 from skiptune.evaluation.extractors import ExtractorRef
 from skiptune.evaluation.wavelets import BANDS, wavelet_space
 from skiptune.interventions.build import attach_intervention
-from skiptune.runtime.sampling import cached_extractor
+from skiptune.runtime.networks import cached_extractor
 
 
 @dataclass(frozen=True)

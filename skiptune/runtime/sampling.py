@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from skiptune.checkpoints.models import ModelRef, load_model
+from skiptune.checkpoints.models import ModelRef
 from skiptune.data.images import to_uint8
 from skiptune.denoisers import Denoiser
 from skiptune.denoisers.latent import LatentDenoiser
 from skiptune.errors import SkiptuneError
-from skiptune.evaluation.extractors import ExtractorRef, FeatureExtractor
+from skiptune.evaluation.extractors import ExtractorRef
 from skiptune.evaluation.features import FeatureSet
 from skiptune.interventions.build import complete_settings, is_neutral
-from skiptune.runtime.claims import made_once
-from skiptune.runtime.compiled import compile_blocks
-from skiptune.runtime.memory import check_headroom, largest_fitting, saying_what_fits
+from skiptune.runtime.memory import saying_what_fits
+from skiptune.runtime.networks import cached_extractor, cached_model, compiled_model
 from skiptune.runtime.precision import check_precision, in_precision
 from skiptune.runtime.provenance import device as usable_device
-from skiptune.runtime.provenance import device_name, torch_release
+from skiptune.runtime.provenance import torch_release
 from skiptune.runtime.seed_chunks import CHUNK, NUMERICS, read_chunks
-from skiptune.runtime.store import Run, RunStore
+from skiptune.runtime.store import Run
 from skiptune.runtime.together import sample_together
 from skiptune.samplers import Sampler, initial_noise, known_settings, make_sampler, step_noise
 from skiptune.samplers.registry import REQUIRED
@@ -184,35 +182,9 @@ def _compute_chunks(
     return chunks
 
 
-def fitting_micro_batch(settings: SamplingSettings) -> int:
-    """The largest of a chunk, half of it, ... images that are sampled and seen within the memory there is.
-
-    They are sampled to the end, once; on a GPU some room is left.
-    """
-    denoiser = network_of(settings)
-    extractor = cached_extractor(settings.features, settings.device)
-    sampler = make_sampler(**settings.sampler)
-    place = next(denoiser.parameters()).device
-
-    def attempt(size: int) -> None:
-        if place.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(place)
-        with in_precision(settings.precision, settings.device):
-            (found, *_), _ = sample_images(
-                denoiser, sampler, [settings.intervention], range(size), settings.noise_device
-            )
-        extractor(to_uint8(found[0], settings.model.rounding))
-        check_headroom(place)
-
-    return largest_fitting(attempt, CHUNK)
-
-
-def with_fitting_micro_batch(settings: SamplingSettings, store: RunStore) -> SamplingSettings:
-    """These settings with ``fitting_micro_batch``, tried once per kind of device and kept in the store."""
-    wanted = {**replace(settings, micro_batch=CHUNK).resolved(), "kind": "micro_batch"}
-    run = store.open({**wanted, "device": device_name(usable_device(settings.device))})
-    made_once(run.record_path, lambda: run.write_record({"micro_batch": fitting_micro_batch(settings)}))
-    return replace(settings, micro_batch=(run.record() or {})["micro_batch"])
+def network_of(settings: SamplingSettings) -> Denoiser:
+    """The network that a run samples from."""
+    return (compiled_model if settings.compile else cached_model)(settings.model, settings.device)
 
 
 @torch.inference_mode()
@@ -253,31 +225,6 @@ def not_finite(x: Tensor, seeds: range, intervention: Mapping[str, Any]) -> Skip
         f"{len(bad)} of {len(seeds)} images contain NaN or infinity (first seed {bad[0]}): the network's "
         f"output is not finite; check its weights and the intervention {dict(intervention)}"
     )
-
-
-@lru_cache(maxsize=4)
-def cached_model(model: ModelRef, device: str) -> Denoiser:
-    """The network on its device; convolutions are faster with channels in the innermost position."""
-    return load_model(model).to(device).to(memory_format=torch.channels_last)
-
-
-@lru_cache(maxsize=1)
-def compiled_model(model: ModelRef, device: str) -> Denoiser:
-    """As ``cached_model``, loaded once more, with its blocks compiled."""
-    denoiser = load_model(model).to(device).to(memory_format=torch.channels_last)
-    compile_blocks(denoiser)
-    return denoiser
-
-
-def network_of(settings: SamplingSettings) -> Denoiser:
-    """The network that a run samples from."""
-    return (compiled_model if settings.compile else cached_model)(settings.model, settings.device)
-
-
-@lru_cache(maxsize=4)
-def cached_extractor(features: ExtractorRef, device: str) -> FeatureExtractor:
-    """The feature extractor on its device."""
-    return features.load(device)
 
 
 @dataclass(frozen=True)

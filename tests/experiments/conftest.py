@@ -13,7 +13,8 @@ from omegaconf import OmegaConf
 from experiments.bench import Bench
 from experiments.measurement import SeedBlocks
 from experiments.references import RealImages
-from experiments.scale import Scale, parse_scale
+from experiments.scale import Scale
+from experiments.scale_config import parse_scale
 from experiments.tuning.search import Effort
 from experiments.tuning.space import Space
 from experiments.tuning.tune import Task

@@ -11,7 +11,8 @@ import pytest
 
 from experiments.fitting import with_fitting_batches
 from experiments.network_run import network_arguments
-from experiments.scale import Scale, parse_micro_batch
+from experiments.scale import Scale
+from experiments.scale_config import parse_micro_batch
 from experiments.tables.read import parse_table
 from skiptune.errors import SkiptuneError
 from skiptune.runtime.store import RunStore

@@ -19,7 +19,8 @@ from skiptune.errors import SkiptuneError
 from skiptune.evaluation import compute_metrics
 from skiptune.evaluation.extractors import ExtractorRef
 from skiptune.evaluation.statistics import GaussianStatistics, fit_gaussian
-from skiptune.runtime.sampling import SamplingSettings, cached_extractor
+from skiptune.runtime.networks import cached_extractor
+from skiptune.runtime.sampling import SamplingSettings
 from skiptune.runtime.seed_chunks import open_run
 from skiptune.runtime.store import RunStore
 from skiptune.runtime.workers import Workers

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from experiments.references import RealImages, ReferenceFile
-from experiments.scale import Scale, parse_scale
+from experiments.scale import Scale
+from experiments.scale_config import parse_scale
 from skiptune.errors import SkiptuneError
 
 HEUN, NONE = {"name": "heun", "steps": 5}, {"name": "none"}

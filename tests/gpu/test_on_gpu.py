@@ -15,8 +15,9 @@ from torch._dynamo.utils import counters
 from skiptune.checkpoints.models import resolve_model
 from skiptune.evaluation.extractors import ExtractorRef
 from skiptune.runtime.memory import largest_fitting
+from skiptune.runtime.micro_batch import fitting_micro_batch
 from skiptune.runtime.provenance import provenance
-from skiptune.runtime.sampling import SamplingSettings, fitting_micro_batch
+from skiptune.runtime.sampling import SamplingSettings
 from skiptune.training.loop import train
 from skiptune.training.settings import DenoiserTraining
 

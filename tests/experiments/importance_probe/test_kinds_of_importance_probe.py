@@ -35,7 +35,7 @@ from skiptune.importance import (
     importance_weights,
 )
 from skiptune.interventions.blocks import BlockReweighting
-from skiptune.runtime.sampling import cached_model
+from skiptune.runtime.networks import cached_model
 from skiptune.runtime.seed_chunks import BuiltRun, open_run
 from skiptune.runtime.store import RunStore
 from skiptune.runtime.workers import Workers

@@ -26,7 +26,7 @@ SPACE    := $(subst ,, )
 DESK      = $(filter-out %_imagenet64 edm_imagenet64_% %_cifar10 %_celeba,$(patsubst configs/training/%.yaml,%,$(wildcard configs/training/*.yaml)))
 FIRST     = edm_glyphs autoencoder_glyphs glyphs_features
 TRAININGS = $(FIRST) $(filter-out $(FIRST) ddim1_digits,$(DESK))
-# Trained from two more seeds, for intervals that hold the spread of trainings. ddim2_digits exports ddim1_digits on its way.
+# Trained from four more seeds, for intervals that hold the spread of trainings. ddim2_digits exports ddim1_digits on its way.
 SEEDED    = ddim2_digits s2dm_skip2_digits s2dm_skip10_digits s2dm_skip50_digits s2dm_weights50_digits s2dm_algorithm1_digits
 
 MAKEFLAGS += --no-print-directory --no-builtin-rules
@@ -103,7 +103,7 @@ train-desk-models: $(TESTS) ## Train all desk models, shipped or not yet (a nigh
 	    model=; if [ -f configs/model/$$name.yaml ]; then model=model=$$name; fi; \
 	    $(PY) scripts/train.py training=$$name $$model $(ARGS) || exit; \
 	done
-	@for seed in 1 2; do for name in $(SEEDED); do \
+	@for seed in 1 2 3 4; do for name in $(SEEDED); do \
 	    $(PY) scripts/train.py training=$$name model=$$name training.seed=$$seed suffix=_seed$$seed $(ARGS) || exit; \
 	done; done
 

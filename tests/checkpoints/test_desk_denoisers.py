@@ -192,9 +192,9 @@ def test_trained_files_are_read_like_official_ones(name: str) -> None:
 
 def test_all_desk_weights_together_are_small() -> None:
     sizes = {path.stem: path.stat().st_size for path in DESK_FOLDER.glob("*.safetensors")}
-    of_s2dm = sum(size for name, size in sizes.items() if name.startswith(("ddim", "s2dm")))  # 23 trainings
+    of_s2dm = sum(size for name, size in sizes.items() if name.startswith(("ddim", "s2dm")))  # 40 trainings
     of_prompts = sum(size for name, size in sizes.items() if name.startswith("sd") or name == "glyphs_scorer")
-    assert sum(sizes.values()) - of_s2dm - of_prompts < 40e6 and of_s2dm < 20e6 and of_prompts < 20e6
+    assert sum(sizes.values()) - of_s2dm - of_prompts < 40e6 and of_s2dm < 30e6 and of_prompts < 20e6
 
 
 @pytest.mark.parametrize("name", SHIPPED)

@@ -15,22 +15,21 @@ DDIM, NONE = {"name": "ddim", "steps": 2}, {"name": "none"}
 
 
 def test_each_training_seed_has_its_share_of_the_report_seeds(scales: dict[str, Scale]) -> None:
-    desk = replace(scales["desk"], report=SeedBlocks(100_000, 3, 500))
+    desk = replace(scales["desk"], report=SeedBlocks(100_000, 5, 500))
     trained = desk.of_trained("ddim1_celeba")
-    assert [own.role("ddim1_celeba").model["name"] for own in trained] == [
-        "ddim1_digits", "ddim1_digits_seed1", "ddim1_digits_seed2",
-    ]  # fmt: skip
-    assert [own.report for own in trained] == [SeedBlocks(100_000 + 500 * i, 1, 500) for i in range(3)]
+    names = [own.role("ddim1_celeba").model["name"] for own in trained]
+    assert names == ["ddim1_digits", *(f"ddim1_digits_seed{seed}" for seed in range(1, 5))]
+    assert [own.report for own in trained] == [SeedBlocks(100_000 + 500 * i, 1, 500) for i in range(5)]
     made = [own.samples("ddim1_celeba", DDIM, NONE, own.report, ("fid",)) for own in trained]
-    assert len({measurement.settings.model.sha256 for measurement in made}) == 3  # three trainings
+    assert len({measurement.settings.model.sha256 for measurement in made}) == 5  # trainings
     assert all(isinstance(measurement, SampleMeasurement) for measurement in made)
     assert "ddim1_digits_seed2" in desk.role("ddim1_celeba").description["model"]
     assert desk.of_trained("unconditional_edm") == (desk,)
 
 
 def test_blocks_and_training_seeds_must_match(scales: dict[str, Scale]) -> None:
-    desk = replace(scales["desk"], report=SeedBlocks(100_000, 5, 500))
-    with pytest.raises(SkiptuneError, match="count is 5, but ddim1_celeba has models of 3 training seeds"):
+    desk = replace(scales["desk"], report=SeedBlocks(100_000, 3, 500))
+    with pytest.raises(SkiptuneError, match="count is 3, but ddim1_celeba has models of 5 training seeds"):
         desk.of_trained("ddim1_celeba")
 
 

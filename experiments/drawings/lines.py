@@ -10,6 +10,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from experiments.drawings.logarithmic import logarithmic
 from experiments.drawings.made import Made
 from experiments.tables.config import FigureConfig, RowConfig
 from experiments.tables.figures import BLUE, DPI, GREEN, GREY, ORANGE, save
@@ -67,8 +68,11 @@ def draw_lines(path: Path, figure: FigureConfig, made: Made) -> str | None:
         axes.set_ylabel(titles.get(y, y) + VERSUS[versus], fontsize=9)
         if panel is not None:
             axes.set_title(f"{titles.get(panel, panel)} = {value}", fontsize=9)
-        axes.set_xscale("log" if log_x else "linear")
-        axes.set_yscale("log" if log_y else "linear")
+        if log_x:
+            settings = (made.settings(row) for row in chosen)
+            logarithmic(axes.xaxis, (number(given[x], x) for given in settings if x in given))
+        if log_y:
+            logarithmic(axes.yaxis)
     handles: dict[str, Any] = {}
     for axes in drawing.axes:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):

@@ -9,6 +9,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from experiments.drawings.lines import COLOURS, MARKERS, legend_columns, value_of
+from experiments.drawings.logarithmic import logarithmic
 from experiments.drawings.made import Made
 from experiments.tables.config import FigureConfig, RowConfig
 from experiments.tables.figures import DPI, GREY, save
@@ -64,7 +65,8 @@ def draw_plane(path: Path, figure: FigureConfig, made: Made) -> str | None:
         axes.set_ylabel(titles[y] + (" − baseline" if minus else ""), fontsize=9)
         if place is not None:
             axes.set_title(str(place), fontsize=9)
-        axes.set_xscale("log" if log_x else "linear")
+        if log_x:
+            logarithmic(axes.xaxis)
         axes.grid(color="0.92", linewidth=0.8)
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)

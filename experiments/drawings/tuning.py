@@ -6,8 +6,8 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
 
+from experiments.drawings.logarithmic import logarithmic
 from experiments.drawings.made import sampler_title
 from experiments.tables.figures import BLUE, DPI, GREY, save
 from experiments.tuning.tune import Tuned
@@ -68,10 +68,7 @@ def _panel(axes: Axes, tuned: Tuned, name: str) -> None:
         axes.margins(x=0.2)
     shown = [y for _, y in points] + [chosen.value, untouched.value]
     if min(shown) > 0 and max(shown) > 5 * min(shown):
-        axes.set_yscale("log")
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_major_formatter("{x:g}")
-        axes.yaxis.set_minor_formatter(NullFormatter())
+        logarithmic(axes.yaxis)
     axes.set_xlabel(TITLES[name])
     axes.margins(y=0.12)
     axes.grid(axis="y", color="0.92", linewidth=0.8)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from matplotlib.axis import XAxis, YAxis
 from matplotlib.ticker import FixedLocator, FuncFormatter, Locator, LogLocator, MaxNLocator, NullLocator
 
-MANY = 8
+MANY = 8  # ticks that fit side by side
 
 
 def logarithmic(axis: XAxis | YAxis, at: Iterable[float] = ()) -> None:

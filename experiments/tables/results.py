@@ -48,7 +48,7 @@ class ClaimResult:
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where the numbers were computed. `started` is ISO 8601, `seconds` the wall-clock time of all."""
+    """Where the numbers were computed. `started` is ISO 8601, `seconds` those of all records, added."""
 
     commit: str
     packages: Mapping[str, str]

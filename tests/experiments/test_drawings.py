@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 from PIL import Image
 
 from experiments.bench import Bench
 from experiments.drawings.lines import draw_lines, value_of
+from experiments.drawings.logarithmic import logarithmic
 from experiments.drawings.made import Made
 from experiments.drawings.rho_curves import draw_rho_curves
 from experiments.drawings.skip_coefficients import by_hand
@@ -150,3 +152,18 @@ def test_coefficients_drawn_are_those_of_the_row() -> None:
     matching = by_hand({**settings, "reading": "matching"}, sites)
     assert [value == 1 for value in matching] == [not site.matching for site in sites]
     assert 0 < sum(site.matching for site in sites) < len(sites)
+
+
+def test_ticks_of_logarithmic_axes() -> None:
+    def ticks(high: float, at: tuple[float, ...] = ()) -> list[str]:
+        axes = Figure().add_subplot()
+        axes.plot([1, 2], [100, high])
+        logarithmic(axes.yaxis, at)
+        places, (low, top) = axes.get_yticks(), axes.get_ylim()
+        labels = axes.yaxis.get_major_formatter().format_ticks(places)
+        return [label for label, place in zip(labels, places, strict=True) if low <= place <= top]
+
+    assert ticks(1000, (100, 200, 500, 1000)) == ["100", "200", "500", "1,000"]
+    assert {"300", "600"} <= set(ticks(700))
+    assert ticks(7000) == ["100", "200", "500", "1,000", "2,000", "5,000"]
+    assert ticks(10**5) == ["100", "1,000", "10,000", "100,000"]

@@ -77,6 +77,7 @@ def test_precisions(precision: str, levels: float) -> None:
 
 
 def test_compiled_blocks_and_interventions_that_come_and_go() -> None:
+    counters.clear()
     plain = on_gpu()
     untouched = on_gpu(intervention={"name": "none"})
     for settings in (plain, untouched, plain):

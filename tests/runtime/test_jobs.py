@@ -109,9 +109,18 @@ def test_a_preempted_job_of_several_processes_has_no_outcome_yet(tmp_path, monke
 def test_before_a_requeue_the_chunk_at_hand_is_finished_and_a_deaf_child_is_ended(tmp_path, monkeypatch):
     monkeypatch.setattr(command, "DROPPING", 0.5)
     pytest.importorskip("submitit")
-    polite = (
-        "import signal, sys, time; signal.signal(signal.SIGUSR2, lambda *_: sys.exit(143)); time.sleep(60)"
-    )
+    # A compiler that it started, which a signal would end, is left alone.
+    polite = """
+import signal, subprocess, sys, time
+compiler = subprocess.Popen(["sleep", "60"], preexec_fn=lambda: signal.signal(signal.SIGUSR2, signal.SIG_DFL))
+def end(*_):
+    time.sleep(0.2)
+    spared = compiler.poll() is None
+    compiler.kill()
+    sys.exit(143 if spared else 1)
+signal.signal(signal.SIGUSR2, end)
+time.sleep(60)
+"""
     deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"
     before = signal.getsignal(signal.SIGUSR2)
     for name, code, patience, ended in (("polite", polite, 30.0, 143), ("deaf", deaf, 0.5, -9)):
@@ -155,8 +164,8 @@ def test_a_job_of_several_gpus_is_one_of_torchrun():
 def test_settings_of_slurm_make_sense():
     assert SlurmSettings(gpus=8, partition="gpu").parameters()["gpus_per_node"] == 8
     assert "gpus_per_node" not in SlurmSettings().parameters()
-    for seconds in (20, 120, 900):  # for the chunk at hand, then for dropping it
-        assert 0 <= SlurmSettings(minutes=60, warning=seconds).patience + command.DROPPING < seconds
-    for wrong in ({"minutes": 0}, {"nodes": "2"}, {"minutes": 1, "warning": 60}):
+    for seconds in (40, 120, 900):  # for the chunk at hand, then for dropping it
+        assert 0 < SlurmSettings(minutes=60, warning=seconds).patience < seconds - command.DROPPING
+    for wrong in ({"minutes": 0}, {"nodes": "2"}, {"minutes": 1, "warning": 60}, {"warning": 20}):
         with pytest.raises(SkiptuneError, match="launcher"):
             SlurmSettings(**wrong)

@@ -200,6 +200,7 @@ def test_weights_changed_since_they_were_named(settings: SamplingSettings, tmp_p
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
 def test_compiled_images_are_those_of_the_plain_network(settings: SamplingSettings) -> None:
+    counters.clear()
     model = yaml.safe_load((ROOT / "configs/model/ddim1_digits.yaml").read_text())
     features = ExtractorRef.resolve({"name": "digits_cnn", "kind": "desk"})
     small = replace(settings, model=resolve_model(model, ROOT), features=features)

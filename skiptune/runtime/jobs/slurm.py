@@ -65,6 +65,8 @@ class SlurmSettings:
         for name in ("nodes", "cpus", "minutes", "at_once"):
             if type(getattr(self, name)) is not int or getattr(self, name) < 1:
                 raise SkiptuneError(f"launcher: {name} is {getattr(self, name)!r}, a whole number from 1")
+        if self.warning <= 2 * DROPPING:
+            raise SkiptuneError(f"launcher: a warning of {self.warning} s leaves no time to finish a chunk")
         if self.warning >= 60 * self.minutes:
             raise SkiptuneError(
                 f"launcher: a warning {self.warning} s before a limit of {self.minutes} min comes too early"
@@ -73,7 +75,7 @@ class SlurmSettings:
     @property
     def patience(self) -> float:
         """Seconds for the chunk at hand, which leave time to drop it and to be back in the queue."""
-        return max(self.warning - 2 * DROPPING, 0.0)
+        return self.warning - 2 * DROPPING
 
     def parameters(self) -> dict[str, Any]:
         """For submitit's executor."""

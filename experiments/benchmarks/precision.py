@@ -58,7 +58,7 @@ def render_precision(report: dict[str, Any]) -> str:
         "",
         f"{made_on(report['provenance'])}; {len(exact)} blocks of equal seeds. The difference of FID to fp32 "
         "is paired by block, with its 95% interval; levels: how far the kept images are from those of fp32, "
-        "of 255.",
+        "of 255. Images a second of compiled blocks hold the time of compiling them.",
         "",
         "| precision | FID | difference | levels, mean | most | images/s |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",

@@ -17,8 +17,6 @@ from skiptune.errors import SkiptuneError
 from skiptune.interventions.sites import SkipSite, find_skip_sites
 
 VERSIONS_PER_BLOCK = 8  # sizes of a batch, precisions, modes of autograd; torch's own limit for one function
-
-
 TRANSFORMER = "BasicTransformerBlock"  # in all programs descended from CompVis'
 
 

@@ -21,7 +21,7 @@ def cached_model(model: ModelRef, device: str) -> Denoiser:
 @lru_cache(maxsize=1)
 def compiled_model(model: ModelRef, device: str) -> Denoiser:
     """As ``cached_model``, loaded once more, with its blocks compiled."""
-    denoiser = load_model(model).to(device).to(memory_format=torch.channels_last)
+    denoiser = cached_model.__wrapped__(model, device)  # not the one that is kept, which stays plain
     compile_blocks(denoiser)
     return denoiser
 

@@ -1,24 +1,5 @@
-"""Benchmarks: ``python scripts/benchmark.py SUBJECT [SETTING=VALUE ...]``.
+"""Benchmarks: ``python scripts/benchmark.py SUBJECT [SETTING=VALUE ...]``, settings in ``configs/benchmark``.
 
-Subjects are ``sampling``, ``training``, ``sharing``, ``scaling``, ``precision``, ``loading``, ``metrics``,
-``tuning`` and ``probing``.
-
-Settings of ``sampling``: ``edm_repo=DIR device=auto images=500 repeats=5 full_size=true results=results``;
-``edm_repo`` is your own checkout of NVlabs/edm. Settings of ``training`` (a step with the skip-step loss
-against a plain one): ``device=auto batch=64 repeats=20 precision=fp32 compile=false full_size=true
-results=results``; ``compile=false,true`` measures both. Settings of ``sharing`` (searches computed together
-against separate runs): ``images=25 repeats=3 results=results``. Settings of ``scaling`` (two processes on two
-cores against one on one, and the simulated schedule of Table 4 at paper scale): ``chunks=8 repeats=5
-tflops=60 results=results``. Settings of ``precision`` (FID and speed in other precisions than fp32, on equal
-seeds): ``precisions=bf16 device=auto blocks=5 size=750 outputs=outputs results=results``; on a GPU also
-``tf32``, ``fp16`` and, with compiled blocks, ``fp32+compile``. Settings of ``loading`` (time and memory
-of loading official files, about 6 GB of temporary disk): ``systems=all results=results``. Settings of
-``metrics`` (arithmetic against torch-fidelity and clean-fid, and its growth; about an hour): ``parts=all
-dimension=2048 images=10000 few=1000 pictures=64 repeats=3 sizes=1000,2000,... results=results``; parts
-measured before are kept. Settings of ``tuning`` (the search for rho against the exhaustive grid; 6 minutes
-on 2 idle cores): ``select=FIRST,FIRST,... optimisers=10 outputs=outputs results=results``; runs are kept in
-the store. Settings of ``probing`` (the Importance Probe in batches against one candidate at a time, and the
-time that skipping blocks saves): ``images=64 repeats=5 results=results``.
 Results go to ``results/benchmarks/``.
 """
 
@@ -41,7 +22,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 
 from experiments.benchmarks.loading import SYSTEMS, benchmark_loading, render_loading
-from experiments.benchmarks.metric_cost import CURVE_SIZES, plot_growth
+from experiments.benchmarks.metric_cost import plot_growth
 from experiments.benchmarks.metric_report import PARTS, growth_curves, measure_part, render_metrics
 from experiments.benchmarks.metrics import Setup
 from experiments.benchmarks.precision import benchmark_precision, render_precision
@@ -56,7 +37,16 @@ from experiments.samples import SampleMeasurement
 from experiments.scale_config import parse_scale
 from experiments.tables.read import parse_table
 from experiments.tuning.tune import Task
-from scripts.common import CONFIGS, USER_ERROR, complain, make_bench, plain, real_images_of, sampling_of
+from scripts.common import (
+    CONFIGS,
+    USER_ERROR,
+    complain,
+    make_bench,
+    plain,
+    real_images_of,
+    sampling_of,
+    settings_of,
+)
 from scripts.tune import parse_task
 from skiptune.checkpoints.desk import load_desk_denoiser
 from skiptune.checkpoints.models import resolve_model
@@ -73,86 +63,28 @@ Outcome = tuple[dict[str, Any], Callable[[dict[str, Any]], str], str]
 """A report, how it is written as Markdown, and the name of its files."""
 
 SIMULATED_WORKERS = (1, 8, 64)
-METRIC_SECONDS = (
-    13.0  # FID of 50,000 x 2048 features on one core, the reference's factor kept (metrics_cpu.md)
-)
-
-DEFAULTS = {
-    "sampling": {
-        "edm_repo": "",
-        "device": "auto",
-        "images": "500",
-        "repeats": "5",
-        "full_size": "true",
-        "results": "results",
-    },
-    "training": {
-        "device": "auto",
-        "batch": "64",
-        "repeats": "20",
-        "precision": "fp32",
-        "compile": "false",
-        "full_size": "true",
-        "results": "results",
-    },
-    "sharing": {"images": "25", "repeats": "3", "results": "results"},
-    "scaling": {"chunks": "8", "repeats": "5", "tflops": "60", "results": "results"},
-    "precision": {
-        "precisions": "bf16",
-        "device": "auto",
-        "blocks": "5",
-        "size": "750",
-        "outputs": "outputs",
-        "results": "results",
-    },
-    "loading": {"systems": "all", "results": "results"},
-    "metrics": {
-        "parts": "all",
-        "dimension": "2048",
-        "images": "10000",
-        "few": "1000",
-        "pictures": "64",
-        "repeats": "3",
-        "sizes": ",".join(map(str, CURVE_SIZES)),
-        "results": "results",
-    },
-    "tuning": {
-        "select": "1000000,3000000",
-        "optimisers": "10",
-        "outputs": "outputs",
-        "results": "results",
-    },
-    "probing": {"images": "64", "repeats": "5", "results": "results"},
-}
+# FID of 50,000 x 2048 features on one core, the reference's factor kept (metrics_cpu.md).
+METRIC_SECONDS = 13.0
 PROBED, PROMPT = "sd_turbo_glyphs", "a bold red letter K on white"
 FEW = 5  # iterations of the probe, of 20, which are alike in what they cost
 
 
 def main(arguments: list[str]) -> None:
-    subject, *pairs = arguments or [""]
-    if subject not in DEFAULTS:
-        raise SkiptuneError(f"unknown benchmark {subject!r}; choose one of {', '.join(DEFAULTS)}")
-    settings = dict(DEFAULTS[subject])
-    for pair in pairs:
-        key, _, value = pair.partition("=")
-        if key not in settings:
-            raise SkiptuneError(f"unknown setting {key!r}; settings: {', '.join(settings)}")
-        settings[key] = value
-    folder = Path(settings["results"]) / "benchmarks"
-    if subject == "metrics":
+    settings = settings_of_subject(arguments)
+    folder = Path(str(settings["results"])) / "benchmarks"
+    if arguments[0] == "metrics":
         metrics(settings, folder)
     else:
-        subjects = {
-            "sampling": sampling,
-            "training": training,
-            "sharing": sharing,
-            "scaling": scaling,
-            "precision": precision,
-            "loading": loading,
-            "tuning": tuning,
-            "probing": probing,
-        }
-        write(subjects[subject](settings), folder)
+        write(SUBJECTS[arguments[0]](settings), folder)
+
+
+def settings_of_subject(arguments: list[str]) -> dict[str, Any]:
+    """``SUBJECT key=value ...``. Raises SkiptuneError for an unknown subject, or as ``settings_of``."""
+    subject, *pairs = arguments or [""]
+    known = sorted(path.stem for path in (Path(CONFIGS) / "benchmark").glob("*.yaml"))
+    if subject not in known:
+        raise SkiptuneError(f"unknown benchmark {subject!r}; choose one of {', '.join(known)}")
+    return settings_of(f"benchmark/{subject}", pairs)
 
 
 def write(outcome: Outcome, folder: Path) -> None:
@@ -163,42 +95,37 @@ def write(outcome: Outcome, folder: Path) -> None:
     print(render(report))
 
 
-def sampling(settings: dict[str, str]) -> Outcome:
+def sampling(settings: dict[str, Any]) -> Outcome:
     """Images per second."""
     kind = device(settings["device"]).type
     report = benchmark_sampling(
         resolve_model(model("edm_glyphs"), Path("checkpoints")),
-        model("edm_imagenet64")["denoiser"]["kwargs"] if settings["full_size"] == "true" else None,
+        model("edm_imagenet64")["denoiser"]["kwargs"] if flag(settings, "full_size") else None,
         kind,
         whole_number(settings, "images", 100),
         whole_number(settings, "repeats", 1),
-        Path(settings["edm_repo"]) if settings["edm_repo"] else None,
+        Path(str(settings["edm_repo"])) if settings["edm_repo"] else None,
     )
     return report, render_sampling, f"sampling_{kind}"
 
 
-def training(settings: dict[str, str]) -> Outcome:
+def training(settings: dict[str, Any]) -> Outcome:
     """A step of training with the skip-step loss."""
-    on, compiled = device(settings["device"]), settings["compile"].split(",")
-    for key, given, known in (
-        ("compile", compiled, ("true", "false")),
-        ("full_size", [settings["full_size"]], ("true", "false")),
-        ("precision", [settings["precision"]], ("fp32", *HALF_PRECISIONS)),
-    ):
-        if unknown := [value for value in given if value not in known]:
-            raise SkiptuneError(f"{key} is {unknown[0]!r}; choose of {', '.join(known)}")
-    full_size = ("ddim_cifar10",) if settings["full_size"] == "true" else ()
+    on = device(settings["device"])
+    if (precision := settings["precision"]) not in (known := ("fp32", *HALF_PRECISIONS)):
+        raise SkiptuneError(f"precision is {precision!r}; choose of {', '.join(known)}")
+    full_size = ("ddim_cifar10",) if flag(settings, "full_size") else ()
     desk, large = (
         {name: model(name)["denoiser"] for name in names}
         for names in (("ddim1_digits", "ddim1_glyphs"), full_size)
     )
     numbers = whole_number(settings, "batch", 1), whole_number(settings, "repeats", 1)
-    flags = [flag == "true" for flag in compiled]
-    report = benchmark_training(desk, large, on, *numbers, settings["precision"], flags)
+    compiled = [flag({"compile": value}, "compile") for value in listed(settings, "compile")]
+    report = benchmark_training(desk, large, on, *numbers, precision, compiled)
     return report, render_training, f"training_{on.type}"
 
 
-def sharing(settings: dict[str, str]) -> Outcome:
+def sharing(settings: dict[str, Any]) -> Outcome:
     """Searches that share work, on the desk's one-step student and on its teacher."""
     models = {
         name: load_desk_denoiser("cd_glyphs" if sampler["name"] == "consistency" else "edm_glyphs").denoiser
@@ -208,7 +135,7 @@ def sharing(settings: dict[str, str]) -> Outcome:
     return benchmark_sharing(models, images, repeats), render_sharing, "sharing_cpu"
 
 
-def scaling(settings: dict[str, str]) -> Outcome:
+def scaling(settings: dict[str, Any]) -> Outcome:
     """Two processes against one, and a table of the paper's scale on many, simulated."""
     with initialize_config_dir(CONFIGS, version_base="1.3"):
         measured = plain(compose("measure", ["sampler=heun", "sampler.steps=5", "device=cpu"]))
@@ -221,7 +148,7 @@ def scaling(settings: dict[str, str]) -> Outcome:
     return report, render_scaling, "scaling_cpu"
 
 
-def precision(settings: dict[str, str]) -> Outcome:
+def precision(settings: dict[str, Any]) -> Outcome:
     """FID and speed in other precisions and compiled: the desk model, Heun's sampler, 9 evaluations."""
     blocks, size = whole_number(settings, "blocks", 2), whole_number(settings, "size", CHUNK)
     given = [f"device={settings['device']}", f"outputs={settings['outputs']}"]
@@ -232,24 +159,24 @@ def precision(settings: dict[str, str]) -> Outcome:
         sampling = sampling_of(config, bench.device)
         real = real_images_of(config, sampling)
         measurement = SampleMeasurement(sampling, SeedBlocks.of(config["seeds"]), real)
-        report = benchmark_precision(measurement, settings["precisions"].split(","), bench)
+        report = benchmark_precision(measurement, listed(settings, "precisions"), bench)
     return report, render_precision, f"precision_{report['device']}"
 
 
-def loading(settings: dict[str, str]) -> Outcome:
+def loading(settings: dict[str, Any]) -> Outcome:
     """Time and memory of loading official files."""
     known = {system.model: system for system in SYSTEMS}
-    names = list(known) if settings["systems"] == "all" else settings["systems"].split(",")
+    names = listed(settings, "systems", all=list(known))
     unknown = next((name for name in names if name not in known), None)
     if unknown is not None:
-        raise SkiptuneError(f"unknown system {unknown!r}; choose all or some of {', '.join(known)}")
+        raise SkiptuneError(f"unknown system {unknown!r}; choose all or a list of {', '.join(known)}")
     report = benchmark_loading({name: model(name) for name in names}, [known[name] for name in names])
     return report, render_loading, "loading_cpu"
 
 
-def tuning(settings: dict[str, str]) -> Outcome:
+def tuning(settings: dict[str, Any]) -> Outcome:
     """The search of ``scripts/tune.py`` for rho at the bottom against the grid of the same values."""
-    firsts = [whole_number({"select": first}, "select", 0) for first in settings["select"].split(",")]
+    firsts = whole_numbers(settings, "select", 0)
     optimisers = whole_number(settings, "optimisers", 1)
     fixed = ["space.rho_top=1.0", "space.time_direction=null", "device=cpu", f"outputs={settings['outputs']}"]
 
@@ -266,7 +193,7 @@ def tuning(settings: dict[str, str]) -> Outcome:
     return report, render_tuning, "tuning_cpu"
 
 
-def probing(settings: dict[str, str]) -> Outcome:
+def probing(settings: dict[str, Any]) -> Outcome:
     """The Importance Probe in both readings on the desk's two-step student, and pruned sampling with it."""
     denoiser = load_desk_denoiser(PROBED).denoiser
     if not isinstance(denoiser, TextToImage):
@@ -282,14 +209,14 @@ def probing(settings: dict[str, str]) -> Outcome:
     return report, render_probing, "probing_cpu"
 
 
-def metrics(settings: dict[str, str], folder: Path) -> None:
+def metrics(settings: dict[str, Any], folder: Path) -> None:
     """Metric arithmetic; written after every part, because all of them take about an hour."""
-    parts = PARTS if settings["parts"] == "all" else settings["parts"].split(",")
+    parts = listed(settings, "parts", all=list(PARTS))
     if unknown := [part for part in parts if part not in PARTS]:
         raise SkiptuneError(f"unknown part {unknown[0]!r}; choose all or some of {', '.join(PARTS)}")
     least = {"dimension": 2, "images": 20, "few": 11, "pictures": 10, "repeats": 1}
     setup = Setup(**{key: whole_number(settings, key, value) for key, value in least.items()})
-    sizes = [whole_number({"sizes": size}, "sizes", 10) for size in settings["sizes"].split(",")]
+    sizes = whole_numbers(settings, "sizes", 10)
     path = folder / "metrics_cpu.json"
     report = json.loads(path.read_text()) if path.exists() else {}
     for part in parts:
@@ -305,12 +232,46 @@ def model(name: str) -> dict[str, Any]:
     return values
 
 
-def whole_number(settings: dict[str, str], key: str, least: int) -> int:
+def whole_number(settings: dict[str, Any], key: str, least: int) -> int:
     """The setting as a number. Raises SkiptuneError below ``least``."""
-    text = settings[key]
-    if not text.isdecimal() or int(text) < least:
-        raise SkiptuneError(f"{key} is {text!r}, it must be a whole number from {least}")
-    return int(text)
+    value = settings[key]
+    if type(value) is not int or value < least:
+        raise SkiptuneError(f"{key} is {value!r}, it must be a whole number from {least}")
+    return value
+
+
+def whole_numbers(settings: dict[str, Any], key: str, least: int) -> list[int]:
+    """As ``whole_number``, of a list."""
+    return [whole_number({key: value}, key, least) for value in listed(settings, key)]
+
+
+def flag(settings: dict[str, Any], key: str) -> bool:
+    """The setting as true or false. Raises SkiptuneError if it is neither."""
+    if type(value := settings[key]) is not bool:
+        raise SkiptuneError(f"{key} is {value!r}, it must be true or false")
+    return value
+
+
+def listed(settings: dict[str, Any], key: str, all: list[str] | None = None) -> list[Any]:
+    """The setting as a list; ``all`` of something by that word. Raises SkiptuneError for something else."""
+    value = settings[key]
+    if value == "all" and all is not None:
+        return all
+    if not isinstance(value, list) or not value:
+        raise SkiptuneError(f"{key} is {value!r}, it must be a list: {key}=[...]")
+    return value
+
+
+SUBJECTS: dict[str, Callable[[dict[str, Any]], Outcome]] = {
+    "sampling": sampling,
+    "training": training,
+    "sharing": sharing,
+    "scaling": scaling,
+    "precision": precision,
+    "loading": loading,
+    "tuning": tuning,
+    "probing": probing,
+}
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from experiments.bench import Bench
 from experiments.references import RealImages, default_reference_images
@@ -54,6 +55,24 @@ def plain(config: DictConfig) -> dict[str, Any]:
         raise SkiptuneError(f"configuration: {str(error).splitlines()[0]}") from error
     assert isinstance(values, dict)
     return values  # type: ignore[return-value]
+
+
+def settings_of(name: str, arguments: Sequence[str]) -> dict[str, Any]:
+    """``key=value`` arguments over ``configs/<name>.yaml``, for programs that need no groups of Hydra's.
+
+    Raises:
+        SkiptuneError: a key that the file does not have, or a value that is no YAML.
+    """
+    base = OmegaConf.load(Path(CONFIGS) / f"{name}.yaml")
+    OmegaConf.set_struct(base, True)
+    if wrong := [argument for argument in arguments if argument.partition("=")[0] not in base]:
+        raise SkiptuneError(f"{wrong[0]!r} is no setting: write key=value; keys: {', '.join(map(str, base))}")
+    try:
+        config = OmegaConf.merge(base, OmegaConf.from_dotlist(list(arguments)))
+    except (OmegaConfBaseException, YAMLError) as error:
+        raise SkiptuneError(str(error).splitlines()[0]) from error
+    assert isinstance(config, DictConfig)
+    return plain(config)
 
 
 def command(name: str) -> Callable[[Callable[[dict[str, Any]], None]], Callable[[], None]]:

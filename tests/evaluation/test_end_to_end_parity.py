@@ -1,8 +1,7 @@
-"""The same pictures through torch-fidelity and through our command, with one random-weight Inception file."""
+"""The same pictures through torch-fidelity and our evaluation, with one random-weight Inception file."""
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from torch import Tensor
 from torch_fidelity import calculate_metrics
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 
-from scripts.evaluate import main
+from skiptune.evaluation.evaluation import Evaluation
 from skiptune.evaluation.sources import read_features
 from skiptune.runtime.store import RunStore
 
@@ -60,24 +59,18 @@ def cached(folders: Path, name: str) -> Path:
     return path
 
 
-def test_command_gives_the_features_and_metrics_of_torch_fidelity(
-    folders: Path, theirs: dict[str, float], inception_file: Path, capsys: pytest.CaptureFixture[str]
+def test_evaluation_gives_the_features_and_metrics_of_torch_fidelity(
+    folders: Path, theirs: dict[str, float], inception_file: Path
 ) -> None:
-    common = [
-        f"outputs={folders}/outputs",
-        "metrics=[fid,is,kid,precision_recall]",
-        "device=cpu",
-        "workers=1",
-    ]
-    main(
-        [
-            f"generated={folders}/generated",
-            f"reference={folders}/real",
-            f"extractor_weights={inception_file}",
-            *common,
-        ]
-    )
-    found = json.loads(capsys.readouterr().out)
+    found = Evaluation(
+        generated=folders / "generated",
+        reference=folders / "real",
+        extractor_weights=inception_file,
+        metrics=["fid", "is", "kid", "precision_recall"],
+        outputs=folders / "outputs",
+        device="cpu",
+        workers=1,
+    ).result()
     assert found["images"] == {"generated": GENERATED, "reference": REAL}
     names = ("generated", "real")
     files = [cached(folders, f"{name}-inception-v3-compat-features-2048") for name in names]
@@ -102,13 +95,15 @@ def test_command_gives_the_features_and_metrics_of_torch_fidelity(
     for name in ("precision", "recall"):  # theirs are means in float32
         assert ours[name] == pytest.approx(theirs[name], abs=1e-7)
 
-    # Its cache read by the command: equal features, so equal numbers.
-    main([f"features={files[0]}", f"reference_features={files[1]}", common[0], "metrics=[fid,kid]"])
-    ready = json.loads(capsys.readouterr().out)["metrics"]
+    # Its cache read by ours: equal features, so equal numbers.
+    cache = Evaluation(features=files[0], reference_features=files[1], metrics=["fid", "kid"])
+    ready = cache.result()["metrics"]
     assert ready["fid"] == pytest.approx(exact, rel=1e-6)
     statistics = cached(folders, "real-inception-v3-compat-stat-fid-2048")
-    main([f"features={files[0]}", f"reference={statistics}", common[0]])
-    assert json.loads(capsys.readouterr().out)["metrics"]["fid"] == pytest.approx(exact, rel=1e-6)
+    from_statistics = Evaluation(
+        features=files[0], reference=statistics, outputs=folders / "outputs"
+    ).result()
+    assert from_statistics["metrics"]["fid"] == pytest.approx(exact, rel=1e-6)
 
 
 def fid_in_the_span(a: Tensor, b: Tensor) -> tuple[float, float]:

@@ -151,14 +151,17 @@ def test_weights_with_another_hash(server: Server, folder: Path) -> None:
 
 def test_benchmark(server: Server, folder: Path) -> None:
     for arguments, wanted in (
-        (["speed"], "unknown benchmark 'speed'"),
+        (["speed"], "unknown benchmark 'speed'; choose one of loading, metrics, "),
         (["sampling", "images=few"], "images is 'few'"),
-        (["sampling", "colour=red"], "unknown setting 'colour'"),
-        (["loading", "images=500"], "unknown setting 'images'; settings: systems, results"),
-        (["loading", "systems=edm_runes"], "unknown system 'edm_runes'; choose all or some"),
+        (["sampling", "colour=red"], "'colour=red' is no setting: write key=value; keys: edm_repo, "),
+        (["sampling", "full_size=1"], "full_size is 1, it must be true or false"),
+        (["loading", "images=500"], "keys: systems, results"),
+        (["loading", "systems=edm_runes"], "systems is 'edm_runes', it must be a list: systems=[...]"),
+        (["loading", "systems=[edm_runes]"], "unknown system 'edm_runes'; choose all or a list"),
+        (["training", "compile=[maybe]"], "compile is 'maybe', it must be true or false"),
         (["sampling", "edm_repo=file"], "no checkout of NVlabs/edm"),
-        (["tuning", "select=few"], "select is 'few'"),
-        (["tuning", "optimisers=0"], "optimisers is '0'"),
+        (["tuning", "select=[few]"], "select is 'few', it must be a whole number from 0"),
+        (["tuning", "optimisers=0"], "optimisers is 0, it must be a whole number from 1"),
     ):
         assert wanted in server.run(folder, "benchmark.py", *arguments).error_line()
     assert_untouched(folder)

@@ -66,16 +66,16 @@ def test_alternating_keeps_what_was_found_and_warms_up_unless_told_not_to() -> N
 
 
 def test_parts_are_measured_one_by_one_and_joined(tmp_path: Path) -> None:
-    sizes = ["dimension=16", "images=60", "few=12", "repeats=1", "sizes=50,100", f"results={tmp_path}"]
-    main(["metrics", "parts=fid", *sizes])
-    main(["metrics", "parts=growth_is", *sizes])
+    sizes = ["dimension=16", "images=60", "few=12", "repeats=1", "sizes=[50,100]", f"results={tmp_path}"]
+    main(["metrics", "parts=[fid]", *sizes])
+    main(["metrics", "parts=[growth_is]", *sizes])
     text = (tmp_path / "benchmarks" / "metrics_cpu.md").read_text()
     assert "| FID, 12 images, from their features | clean-fid |" in text
     assert "| IS | " in text and "| growth_is | Device" in text
     with Image.open(tmp_path / "benchmarks" / "metrics_growth_cpu.png") as picture:
         assert picture.width > 1000
     with pytest.raises(SkiptuneError, match=r"unknown part 'fit'; choose.*growth_mmd"):
-        main(["metrics", "parts=fit"])
+        main(["metrics", "parts=[fit]"])
 
 
 def test_report_of_growth_alone() -> None:

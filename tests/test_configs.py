@@ -1,5 +1,6 @@
 """The configuration tree and what it repeats from the code and from training records must agree."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 import yaml
 
 from skiptune.checkpoints.desk import DESK_FOLDER, load_coefficients, load_desk_denoiser
+from skiptune.evaluation.evaluation import Evaluation
 from skiptune.interventions.build import SETTINGS
 from skiptune.samplers import known_settings
 from skiptune.training.settings import DenoiserTraining
@@ -40,6 +42,12 @@ def test_every_config_says_what_it_is_expects_needs_and_how_to_run_it(path):
 @pytest.mark.parametrize("name", SETTINGS)
 def test_an_intervention_config_holds_the_defaults_of_the_code(name):
     assert read(f"intervention/{name}.yaml") == {"name": name, **SETTINGS[name]}
+
+
+def test_settings_of_an_evaluation_are_those_of_the_code():
+    defaults = {each.name: each.default for each in dataclasses.fields(Evaluation)}
+    plain = {name: list(x) if isinstance(x, tuple) else x for name, x in defaults.items()}
+    assert read("evaluate.yaml") == {name: str(x) if isinstance(x, Path) else x for name, x in plain.items()}
 
 
 @pytest.mark.parametrize("path", sorted((CONFIGS / "sampler").glob("*.yaml")), ids=lambda path: path.stem)

@@ -141,7 +141,8 @@ class TableConfig:
     `number` is a letter for an appendix, a name for a supplement. `notes` are said below the table. With
     `parts` its text is several tables, one below the other.
 
-    `seeds` replaces the scale's blocks: scale -> "select" | "report" -> {first, count, size}.
+    `seeds` replaces the scale's blocks: scale -> "select" | "report" -> {first, count, size}. `block` says by
+    scale what a seed block is where it is not so many images.
     """
 
     paper: str
@@ -155,6 +156,7 @@ class TableConfig:
     figures: tuple[FigureConfig, ...]
     tuning: TuningConfig | None
     seeds: Mapping[str, Mapping[str, Mapping[str, int]]]
+    block: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     parts: tuple[PartConfig, ...] = ()
 

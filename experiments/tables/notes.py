@@ -59,9 +59,8 @@ def notes(result: TableResult, config: TableConfig) -> list[str]:
     )
     for n, images in groups:
         if n > 1:
-            notes.append(
-                f"values are means over {n} seed blocks of {images // n:,} images each, [ ] are 95% intervals"
-            )
+            each = config.block.get(result.scale, f"{images // n:,} images")
+            notes.append(f"values are means over {n} seed blocks of {each} each, [ ] are 95% intervals")
         else:
             notes.append(f"values are from one block of {images:,} images, without an interval")
     for unit in keys_of({row.settings["unit"]: None} for row in result.rows if "unit" in row.settings):

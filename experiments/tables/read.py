@@ -56,6 +56,7 @@ def parse_table(data: Mapping[str, Any], source: str) -> TableConfig:
         ),
         figures=tuple(_figure(section) for section in top.optional_sections("figures")),
         seeds=top.optional("seeds", Mapping, {}),
+        block=top.optional("block", Mapping, {}),
         tuning=None if tuning is None else _tuning(Section(tuning, f"{source}: tuning")),
         notes=tuple(top.optional("notes", Sequence, ())),
         parts=tuple(_part(section) for section in top.optional_sections("parts")),

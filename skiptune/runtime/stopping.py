@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 STOPPED = 143  # exit code of a job that stopped because it was told to
@@ -17,6 +18,7 @@ class Stopped(KeyboardInterrupt):
 
 class _Wish:
     after_chunk = False
+    by = signal.SIGUSR2
     pass_on: Callable[[], None] | None = None
 
 
@@ -27,6 +29,23 @@ def stop_on_signals() -> None:
     """
     signal.signal(signal.SIGTERM, _now)
     signal.signal(signal.SIGUSR2, _after_chunk)
+
+
+@contextlib.contextmanager
+def finishing_first() -> Iterator[None]:
+    """Inside, SIGTERM and Ctrl-C wait for ``check_stop`` too, since what is at hand takes seconds.
+
+    A second one does not wait. Nothing changes in a program that did not call ``stop_on_signals``.
+    """
+    if signal.getsignal(signal.SIGTERM) is not _now:
+        yield
+        return
+    before = {number: signal.signal(number, _soon) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def stop_after_chunk() -> None:
@@ -45,9 +64,11 @@ def pass_on(tell: Callable[[], None]) -> None:
 
 
 def check_stop() -> None:
-    """Between two chunks. Raises Stopped if this process was told to stop."""
+    """Between two chunks. Raises Stopped if this process was told to stop, KeyboardInterrupt for Ctrl-C."""
     if _Wish.after_chunk:
-        raise Stopped("SIGUSR2")
+        if _Wish.by == signal.SIGINT:
+            raise KeyboardInterrupt
+        raise Stopped(_Wish.by.name)
 
 
 def stop_wanted() -> bool:
@@ -60,6 +81,13 @@ def _now(number: int, frame: FrameType | None) -> None:
     stopped = Stopped("SIGTERM")
     stopped.at_once = True
     raise stopped
+
+
+def _soon(number: int, frame: FrameType | None) -> None:
+    if _Wish.after_chunk:
+        (signal.default_int_handler if number == signal.SIGINT else _now)(number, frame)
+    _Wish.by = signal.Signals(number)
+    stop_after_chunk()
 
 
 def _after_chunk(number: int, frame: FrameType | None) -> None:

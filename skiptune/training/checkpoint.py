@@ -7,7 +7,7 @@ Safetensors and JSON only, no pickle.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,11 +47,13 @@ def save_state(
     generator: torch.Generator,
     step: int,
     seconds: float,
+    recent: Sequence[float],
     kept: Mapping[str, Tensor],
 ) -> None:
     """Write the state atomically; ``step`` steps are done, ``generator`` is the one that dropout draws from.
 
-    ``kept`` are further tensors: the objective's, and the state of loss scaling.
+    ``recent`` are the losses since the last row of the log, ``kept`` further tensors: the objective's, and
+    the state of loss scaling.
 
     Raises:
         SkiptuneError: the file cannot be written.
@@ -66,7 +68,8 @@ def save_state(
         }
     tensors |= {f"kept/{name}": tensor.detach().contiguous().cpu() for name, tensor in kept.items()}
     tensors["generator"] = generator.get_state()
-    write_atomic(path, save(tensors, {"step": str(step), "seconds": json.dumps(seconds)}))
+    numbers = {"step": step, "seconds": seconds, "recent": list(recent)}
+    write_atomic(path, save(tensors, {name: json.dumps(value) for name, value in numbers.items()}))
 
 
 def load_state(
@@ -76,8 +79,8 @@ def load_state(
     average: dict[str, Tensor],
     generator: torch.Generator,
     kept: Mapping[str, Tensor],
-) -> tuple[int, float]:
-    """Restore a state in place; returns ``(steps done, seconds used)``.
+) -> tuple[int, float, list[float]]:
+    """Restore a state in place; returns steps done, seconds used, losses since the last row of the log.
 
     Raises:
         SkiptuneError: damaged file, or the checkpoint of another network.
@@ -86,10 +89,9 @@ def load_state(
     try:
         with safe_open(path, "pt") as file, torch.no_grad():
             metadata = file.metadata()
-            step, seconds = int(metadata["step"]), float(json.loads(metadata["seconds"]))
-            found = set(file.keys())
+            step, seconds, recent = (json.loads(metadata[name]) for name in ("step", "seconds", "recent"))
             expected = {f"{kind}/{name}" for kind in _KINDS for name in parameters}
-            if found - {"generator"} != expected | {f"kept/{name}" for name in kept}:
+            if set(file.keys()) != expected | {f"kept/{name}" for name in kept} | {"generator"}:
                 raise ValueError("it is the checkpoint of another network")
             for name, parameter in parameters.items():
                 parameter.copy_(file.get_tensor(f"weight/{name}"))
@@ -101,9 +103,8 @@ def load_state(
                 }
             for name, tensor in kept.items():
                 tensor.copy_(file.get_tensor(f"kept/{name}"))
-            if "generator" in found:  # not in the first checkpoints; without dropout nothing depends on it
-                generator.set_state(file.get_tensor("generator"))
-            return step, seconds
+            generator.set_state(file.get_tensor("generator"))
+            return step, seconds, recent
     except (OSError, SafetensorError, LookupError, TypeError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise SkiptuneError(

@@ -2,6 +2,7 @@
 
 Images and noise of a step are functions of ``(seed, step, rank)``, and the generator of dropout is part of
 the checkpoint, so a run that was killed and continued computes exactly what the uninterrupted run computes.
+One that is told to stop finishes its step and keeps it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from skiptune.data.images import from_uint8
 from skiptune.data.rendered import Rendered
 from skiptune.errors import SkiptuneError
 from skiptune.runtime.files import remove_stale, unwritable
+from skiptune.runtime.stopping import check_stop, finishing_first, stop_wanted
 from skiptune.training.checkpoint import (
     TrainingState,
     append_log,
@@ -50,9 +52,11 @@ def train(
     an exception from it stops the run, which goes on from its last checkpoint when called again. The other
     workers end with this process, however that ends. ``on_checkpoint(images, state)`` is called just before a
     checkpoint is written: a run that goes on behind it has called it. Its tensors change with the next step.
-    Images that ``render_ahead`` has drawn into the folder ``rendered`` are read from there.
+    Images that ``render_ahead`` has drawn into the folder ``rendered`` are read from there. In a program that
+    called ``stop_on_signals``, a signal to stop ends the run after its step, with a checkpoint.
 
     Raises:
+        Stopped, KeyboardInterrupt: told to stop, and what was computed is in the checkpoint.
         SkiptuneError: a damaged or foreign checkpoint, a loss that is not finite, too few GPUs, a lost
             worker, an unwritable folder.
     """
@@ -64,7 +68,10 @@ def train(
     except OSError as error:
         raise unwritable(folder, error) from error
     remove_stale(folder)
-    with other_workers(settings.workers, _work, settings, folder, rendered) as rendezvous:
+    with (
+        other_workers(settings.workers, _work, settings, folder, rendered) as rendezvous,
+        finishing_first(),
+    ):
         return _work(0, rendezvous, settings, folder, rendered, on_step, on_checkpoint)
 
 
@@ -113,9 +120,10 @@ def _steps(
     kept = objective.kept | ({} if scaling is None else scaling.kept)
 
     log, checkpoint = folder / "loss.jsonl", folder / "checkpoint.safetensors"
-    first, seconds = 0, 0.0
+    first, seconds, recent = 0, 0.0, list[Tensor]()
     if checkpoint.exists():
-        first, seconds = load_state(checkpoint, trained, optimizer, average, dropout, kept)
+        first, seconds, losses = load_state(checkpoint, trained, optimizer, average, dropout, kept)
+        recent = [torch.tensor(loss, device=device) for loss in losses]
         if scaling is not None:  # of those steps Adam did not see all
             for moments in optimizer.state.values():
                 moments["step"] -= scaling.left_out
@@ -132,7 +140,7 @@ def _steps(
         return TrainingState(denoiser.state_dict(), exported, curve, time.perf_counter() - started)
 
     share = settings.batch // settings.workers
-    recent: list[Tensor] = []
+    check_stop()
     for step in range(first, settings.steps):
         seen = step * settings.batch
         generator = torch.Generator().manual_seed(hash_seed(settings.seed, step, rank))
@@ -141,27 +149,33 @@ def _steps(
         gradients = take(seen, data, generator)
         recent.append(gradients[-1].clone())  # a view would keep all gradients
 
-        done = step + 1
-        if done % settings.log_every == 0 or done == settings.steps:
+        done, last = step + 1, step + 1 == settings.steps
+        row, stop = last or done % settings.log_every == 0, rank == 0 and stop_wanted()
+        save_now = last or stop or done % settings.checkpoint_every == 0
+        if row or save_now:
             value = float(torch.stack(recent).mean())
-            recent.clear()
             # The weights as well: what is checkpointed below can be continued from.
             if not (math.isfinite(value) and take.sound(gradients)):
                 raise SkiptuneError(
                     f"the training loss, a gradient or a weight is not finite at step {done}; "
                     "lower the learning rate and start again"
                 )
+        if row:
+            recent.clear()
             if rank == 0:
                 curve.append({"images": done * settings.batch, "loss": value})
                 append_log(log, curve[-1])
                 if on_step is not None:
                     on_step(done * settings.batch, value)
-        if rank == 0 and (done % settings.checkpoint_every == 0 or done == settings.steps):
+        if rank == 0 and save_now:
             if on_checkpoint is not None:
                 on_checkpoint(done * settings.batch, state())
             # The log rows up to here are on disk first, so that a resumed log is the uninterrupted one.
             used = time.perf_counter() - started
-            save_state(checkpoint, trained, optimizer, average, dropout, done, used, kept)
+            losses = [float(loss) for loss in recent]
+            save_state(checkpoint, trained, optimizer, average, dropout, done, used, losses, kept)
+            if stop and not last:
+                check_stop()
     return state()
 
 

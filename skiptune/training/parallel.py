@@ -90,7 +90,9 @@ def average_over_workers(values: Tensor, count: int) -> None:
 def _other_worker(
     started: Connection, work: Callable[..., object], rank: int, rendezvous: str, *arguments: Any
 ) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the first worker's, which ends this one
+    # Who stops the first worker stops this one, which it ends.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=end_with_parent, daemon=True).start()
     started.send(rank)
     try:

@@ -78,11 +78,6 @@ class DenoiserTraining:
             raise SkiptuneError(f"max_gradient_norm is {self.max_gradient_norm}; use a positive one, or null")
         if self.device not in ("cpu", "cuda"):
             raise SkiptuneError(f"device {self.device!r} is unknown; choose cpu or cuda")
-        if self.checkpoint_every % self.log_every:
-            raise SkiptuneError(
-                f"checkpoint_every {self.checkpoint_every} is no multiple of log_every {self.log_every}; "
-                "choose one, so that a resumed log has no half averages"
-            )
         check_objective(self.loss)
 
     @property

@@ -1,13 +1,16 @@
-"""A training small enough for tests; also the program that the kill tests start, kill and start again."""
+"""A training small enough for tests; also the program that tests start, kill or stop, and start again."""
 
 from __future__ import annotations
 
 import copy
+import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
 
 from skiptune.checkpoints.desk import save_desk_denoiser
+from skiptune.runtime.stopping import stop_on_signals
 from skiptune.training.checkpoint import TrainingState
 from skiptune.training.loop import train
 from skiptune.training.settings import DenoiserTraining
@@ -54,8 +57,27 @@ def two_workers(**changes: Any) -> DenoiserTraining:
     return small(**({"workers": 2, "log_every": 1} | changes))
 
 
+def stopped(**changes: Any) -> DenoiserTraining:
+    """The run of the stops, which are between two rows of the log."""
+    return two_workers(**({"log_every": 5, "checkpoint_every": 2} | changes))
+
+
 def export(state: TrainingState, folder: Path) -> Path:
     return save_desk_denoiser("small", DENOISER, {**state.weights, **state.average}, {}, folder)
+
+
+def stop(folder: Path, number: int, after: int) -> None:
+    """Train until a checkpoint, then send a signal to all processes of this program."""
+    stop_on_signals()
+
+    def on_checkpoint(images: int, state: TrainingState) -> None:
+        if images == after:
+            os.killpg(os.getpgid(0), number)
+
+    try:
+        train(stopped(), folder, on_checkpoint=on_checkpoint)
+    except KeyboardInterrupt as error:  # as Stopped is
+        print(type(error).__name__, error)
 
 
 def main(folder: Path) -> None:
@@ -70,4 +92,7 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    if len(sys.argv) == 2:
+        main(Path(sys.argv[1]))
+    else:
+        stop(Path(sys.argv[1]), signal.Signals[sys.argv[2]], int(sys.argv[3]))

@@ -60,7 +60,7 @@ def test_averaged_target_is_part_of_the_checkpoint(tmp_path: Path) -> None:
     save_file(
         {key: value for key, value in tensors.items() if key not in targets},
         path,
-        {"step": "2", "seconds": "1"},
+        {"step": "2", "seconds": "1", "recent": "[]"},
     )
     with pytest.raises(
         SkiptuneError, match="it is the checkpoint of another network; delete the file|another"

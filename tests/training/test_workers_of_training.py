@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from small_training import DENOISER, export, two_workers
+from small_training import DENOISER, export, stopped, two_workers
 
 from skiptune.data import load_dataset
 from skiptune.denoisers import build_denoiser
@@ -121,6 +121,24 @@ def test_killed_run_goes_on_to_the_same_bits(tmp_path: Path, uninterrupted: Path
     assert rows == list(range(136, 193, 8))  # it went on, it did not begin again
     for name in ("loss.jsonl", "small.safetensors", "small.json"):  # the last one holds the sha256
         assert (tmp_path / name).read_bytes() == (uninterrupted / name).read_bytes()
+
+
+def test_run_that_is_told_to_stop_keeps_its_last_step(tmp_path: Path) -> None:
+    """By a signal to all its processes, as a terminal or a scheduler sends it, in the middle of a log row."""
+    (tmp_path / "whole").mkdir()
+    export(train(stopped(), tmp_path / "whole"), tmp_path / "whole")
+    folder = tmp_path / "parts"
+    environment = os.environ | {"PYTHONPATH": str(HERE.parents[1]), "OMP_NUM_THREADS": "1"}
+    for name, after, said in (("SIGTERM", 16, "Stopped SIGTERM"), ("SIGINT", 80, "KeyboardInterrupt")):
+        program = [sys.executable, str(HERE / "small_training.py"), str(folder), name, str(after)]
+        done = subprocess.run(
+            program, capture_output=True, text=True, env=environment, timeout=PATIENCE, start_new_session=True
+        )
+        assert (done.returncode, done.stdout.strip()) == (0, said), done.stderr
+        assert saved_steps(folder / "checkpoint.safetensors") == after // 8 + 1  # the step after the signal
+    export(train(stopped(), folder), folder)
+    for name in ("loss.jsonl", "small.safetensors", "small.json"):
+        assert (folder / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
 @dataclass

@@ -56,6 +56,8 @@ def test_markdown_has_floor_verdict_and_provenance(
     text = render_markdown(result, config, roles, [("rho.png", "FID against rho")])
     assert "between real images and the reference FID is 1.00 [" in text
     assert "6 seed blocks of 500 images" in text
+    of_paths = dataclasses.replace(config, block={result.scale: "50 paths"})
+    assert "6 seed blocks of 50 paths each" in render_markdown(result, of_paths, roles)
     assert f"**ST-C1: {result.claims[0].verdict}.** {config.claims[0].statement}" in text
     assert result.claims[0].test in text
     assert result.provenance.commit in text and "12 s" in text

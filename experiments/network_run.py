@@ -18,9 +18,9 @@ from skiptune.data import Dataset, load_dataset
 from skiptune.data.images import from_uint8
 from skiptune.denoisers import Denoiser
 from skiptune.denoisers.latent import LatentDenoiser
+from skiptune.runtime.generation import named_intervention
 from skiptune.runtime.networks import cached_model
 from skiptune.runtime.provenance import torch_release
-from skiptune.runtime.sampling import named_intervention
 from skiptune.runtime.seed_chunks import CHUNK, NUMERICS
 from skiptune.samplers import initial_noise, step_noise
 

@@ -15,6 +15,7 @@ from skiptune.errors import SkiptuneError
 from skiptune.evaluation.extractors import ExtractorRef
 from skiptune.evaluation.protocols import Protocol
 from skiptune.evaluation.scorers import ScorerRef
+from skiptune.runtime.prompted import Guidance
 from skiptune.runtime.sampling import SamplingSettings
 
 Config = Mapping[str, Any]
@@ -50,6 +51,11 @@ class Role:
         """For the head of a table."""
         names = ", ".join(self.model["name"] + suffix for suffix in self.suffixes)
         return {"model": names, "data": self.model["dataset"], "features": self.features["name"]}
+
+    @property
+    def classifier_free(self) -> Guidance:
+        """The guidance of its images."""
+        return Guidance(self.guidance, None if self.guidance == 1 else self.negative_prompt)
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,7 @@ from skiptune.runtime.workers import Workers, default_workers
 
 CONFIGS = str(Path(__file__).resolve().parent.parent / "configs")
 USER_ERROR, INTERRUPTED = 2, 130  # exit codes
+GENERATION = ("sampler", "intervention", "micro_batch", "noise_device", "precision", "compile")
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
@@ -198,9 +199,8 @@ def track(config: dict[str, Any], runs: Sequence[Tracked]) -> None:
                 write_atomic(mark, b"")
 
 
-@contextlib.contextmanager
-def make_bench(config: dict[str, Any]) -> Iterator[Bench]:
-    """Run store, device and workers of a configuration; the pool is kept for the other jobs of a sweep."""
+def processors(config: dict[str, Any]) -> tuple[str, Workers]:
+    """Device and workers of a configuration; the pool is kept for the other jobs of a sweep."""
     chosen = device(config["device"])
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)  # under torchrun every process has a GPU of its own
@@ -213,28 +213,36 @@ def make_bench(config: dict[str, Any]) -> Iterator[Bench]:
         count = 1 if world().size > 1 or chosen.type == "cuda" else default_workers()
     if type(count) is not int:
         raise SkiptuneError(f"workers is {count!r}; give a number or auto")
-    yield Bench(RunStore(str(config["outputs"])), pool(count), chosen.type)
+    return chosen.type, pool(count)
+
+
+@contextlib.contextmanager
+def make_bench(config: dict[str, Any]) -> Iterator[Bench]:
+    """Run store, device and workers of a configuration."""
+    chosen, workers = processors(config)
+    yield Bench(RunStore(str(config["outputs"])), workers, chosen)
+
+
+def generation_of(config: dict[str, Any], device: str) -> dict[str, Any]:
+    """Arguments of the ``Generation`` that a resolved configuration describes.
+
+    Raises:
+        SkiptuneError: a missing file.
+    """
+    return {
+        "model": resolve_model(config["model"], Path(str(config["checkpoints"]))),
+        "device": device,
+        **{key: config[key] for key in GENERATION},
+    }
 
 
 def sampling_of(config: dict[str, Any], device: str) -> SamplingSettings:
     """The sampling that a resolved configuration describes. Raises SkiptuneError for a missing file."""
-    checkpoints, micro_batch = Path(str(config["checkpoints"])), config["micro_batch"]
-    settings = SamplingSettings(
-        model=resolve_model(config["model"], checkpoints),
-        sampler=config["sampler"],
-        intervention=config["intervention"],
-        features=ExtractorRef.resolve(config["features"], checkpoints),
-        micro_batch=CHUNK if micro_batch == "auto" else micro_batch,
-        device=device,
-        noise_device=config["noise_device"],
-        precision=config["precision"],
-        compile=config["compile"],
-    )
-    return (
-        with_fitting_micro_batch(settings, RunStore(str(config["outputs"])))
-        if micro_batch == "auto"
-        else settings
-    )
+    features = ExtractorRef.resolve(config["features"], Path(str(config["checkpoints"])))
+    auto = config["micro_batch"] == "auto"
+    made = generation_of({**config, "micro_batch": CHUNK} if auto else config, device)
+    settings = SamplingSettings(**made, features=features)
+    return with_fitting_micro_batch(settings, RunStore(str(config["outputs"]))) if auto else settings
 
 
 def real_images_of(config: dict[str, Any], settings: SamplingSettings) -> RealImages:

@@ -17,9 +17,9 @@ from experiments.benchmarks.timing import alternate, made_on
 from skiptune.checkpoints.models import ModelRef
 from skiptune.denoisers import Denoiser, build_denoiser
 from skiptune.interventions import attach_intervention
+from skiptune.runtime.generation import sample_images
 from skiptune.runtime.networks import cached_model
 from skiptune.runtime.provenance import provenance
-from skiptune.runtime.sampling import sample_images
 from skiptune.runtime.workers import Workers, default_workers, one_thread
 from skiptune.samplers import initial_noise, make_sampler, sample
 

@@ -15,7 +15,7 @@ from skiptune.importance import importance_weights
 from skiptune.importance.weights import ARMS
 from skiptune.interventions.blocks import AttentionPruning, BlockReweighting, find_transformer_blocks
 from skiptune.interventions.build import attach_intervention
-from skiptune.runtime.sampling import named_intervention
+from skiptune.runtime.generation import named_intervention
 
 NONE: Mapping[str, Any] = {"name": "none"}
 BLOCK_WEIGHT, IMPORTANCE, FOUND, PRUNE = "block_weight", "importance", "found_weights", "prune_least"

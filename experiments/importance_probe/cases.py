@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from experiments.importance_probe.prompt_run import cached_scorer
-from experiments.importance_probe.prompted import Guidance, prompted_model
 from experiments.importance_probe.prompts import PromptList, prompt_list
 from experiments.measurement import Evaluated, SeedBlocks
 from experiments.scale import Scale
@@ -21,6 +20,7 @@ from skiptune.denoisers.text_to_image import TextToImage
 from skiptune.errors import SkiptuneError
 from skiptune.evaluation.scorers import ScorerRef
 from skiptune.runtime.files import canonical_json, digest
+from skiptune.runtime.prompted import Guidance, prompted_model
 from skiptune.runtime.seed_chunks import CHUNK, NUMERICS, SeedRun, open_run, read_chunks
 from skiptune.runtime.store import RunStore
 
@@ -118,7 +118,7 @@ def networks_of(scale: Scale, role_name: str) -> Networks:
         return UntrainedNetworks(role.model["name"], canonical_json(role.model["denoiser"]))
     model = resolve_model(role.model, scale.checkpoints)
     scorer = None if role.scorer is None else ScorerRef.resolve(role.scorer, scale.checkpoints)
-    return TrainedNetwork(model, prompt_list(scale), Guidance.of(role), scorer, scale.device)
+    return TrainedNetwork(model, prompt_list(scale), role.classifier_free, scorer, scale.device)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from experiments.importance_probe.acting import FOUND, RANKED
 from experiments.importance_probe.equation_run import IMAGES, NOISES
 from experiments.importance_probe.probes import probe_settings
 from experiments.importance_probe.prompt_scores import prompts_per_category
-from experiments.importance_probe.prompted import Guidance
 from experiments.importance_probe.prompts import SPLITS, count_images
 from experiments.importance_probe.ranking_run import ABLATION
 from experiments.network_run import measure_section
@@ -25,7 +24,7 @@ BLOCKS = {"sd_turbo": 7, "sd_2_1": 7, "sdxl_turbo": 5, "sdxl": 5}  # of the fami
 def steps_and_copies(scale: Scale, row: RowConfig) -> tuple[int, int]:
     """Steps of the row's sampler, and network evaluations in each: 2 with guidance."""
     steps = make_sampler(**scale.sampler(row.sampler)).num_steps
-    return steps, Guidance.of(scale.role(row.role)).copies
+    return steps, scale.role(row.role).classifier_free.copies
 
 
 def of_scores(scale: Scale, row: RowConfig) -> float:

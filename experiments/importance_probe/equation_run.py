@@ -9,13 +9,13 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from experiments.importance_probe.known_noise import FOUND_WITH, clean_images
-from experiments.importance_probe.prompted import prompted_model
 from experiments.importance_probe.prompts import PromptList
 from experiments.scale import Scale
 from skiptune.checkpoints.models import ModelRef, resolve_model
 from skiptune.importance import fitted_weights, optimal_weights
+from skiptune.runtime.generation import sampler_identity
+from skiptune.runtime.prompted import prompted_model
 from skiptune.runtime.provenance import torch_release
-from skiptune.runtime.sampling import sampler_identity
 from skiptune.runtime.seed_chunks import CHUNK, NUMERICS
 from skiptune.samplers import initial_noise, make_sampler
 

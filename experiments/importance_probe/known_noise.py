@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from experiments.importance_probe.prompted import PromptedModel
 from experiments.importance_probe.prompts import PromptList
 from skiptune.data.images import from_uint8
 from skiptune.data.prompted_glyphs import render
 from skiptune.data.prompts_of_glyphs import Prompt
+from skiptune.runtime.prompted import PromptedModel
 from skiptune.samplers import Sampler, initial_noise
 from skiptune.samplers.sample import sample
 

@@ -14,7 +14,6 @@ from experiments.importance_probe.equation_run import EquationRun
 from experiments.importance_probe.known_noise import MEASURED, clean_images
 from experiments.importance_probe.prompt_means import PromptMeans
 from experiments.importance_probe.prompt_scores import prompts_per_category, source_of
-from experiments.importance_probe.prompted import PromptedModel, prompted_model
 from experiments.importance_probe.prompts import PromptList, prompt_list
 from experiments.importance_probe.ranking_run import RankingRun
 from experiments.measurement import SeedBlocks
@@ -22,8 +21,9 @@ from experiments.network_run import measure_section
 from experiments.scale import Scale
 from experiments.tables.config import RowConfig
 from skiptune.checkpoints.models import ModelRef, resolve_model
+from skiptune.runtime.generation import sampler_identity
+from skiptune.runtime.prompted import PromptedModel, prompted_model
 from skiptune.runtime.provenance import torch_release
-from skiptune.runtime.sampling import sampler_identity
 from skiptune.runtime.seed_chunks import CHUNK, NUMERICS, AnyRun
 from skiptune.samplers import initial_noise, make_sampler
 

@@ -20,8 +20,8 @@ from experiments.scale import Scale
 from experiments.tables.config import RowConfig
 from skiptune.importance import rank_agreement
 from skiptune.importance.votes import positions
+from skiptune.runtime.generation import sampler_identity
 from skiptune.runtime.provenance import torch_release
-from skiptune.runtime.sampling import sampler_identity
 from skiptune.runtime.seed_chunks import NUMERICS
 from skiptune.samplers import initial_noise, make_sampler
 

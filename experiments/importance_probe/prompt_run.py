@@ -12,7 +12,6 @@ from torch import Tensor
 
 from experiments.importance_probe.acting import NONE, acting_on, named_acting
 from experiments.importance_probe.equation_run import EquationRun
-from experiments.importance_probe.prompted import Guidance, PromptedModel, prompted_model
 from experiments.importance_probe.prompts import PromptList
 from experiments.importance_probe.ranking_run import RankingRun
 from skiptune.checkpoints.models import ModelRef
@@ -20,9 +19,11 @@ from skiptune.data.images import to_uint8
 from skiptune.evaluation.extractors import ExtractorRef
 from skiptune.evaluation.perceptual import ImageTextScorer
 from skiptune.evaluation.scorers import ScorerRef
+from skiptune.runtime.generation import not_finite, sampler_identity
 from skiptune.runtime.networks import cached_extractor
+from skiptune.runtime.prompted import Guidance, PromptedModel, prompted_model
 from skiptune.runtime.provenance import torch_release
-from skiptune.runtime.sampling import IMAGES_KEPT, not_finite, sampler_identity
+from skiptune.runtime.sampling import IMAGES_KEPT
 from skiptune.runtime.seed_chunks import CHUNK, NUMERICS, AnyRun
 from skiptune.samplers import initial_noise, make_sampler
 from skiptune.samplers.sample import sample

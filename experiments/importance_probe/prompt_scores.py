@@ -10,7 +10,6 @@ from experiments.importance_probe.equation_run import EQUATIONS, EquationRun, ex
 from experiments.importance_probe.probes import own_probe, probe_settings
 from experiments.importance_probe.prompt_means import PromptMeans
 from experiments.importance_probe.prompt_run import PromptRun
-from experiments.importance_probe.prompted import Guidance
 from experiments.importance_probe.prompts import PromptList, prompt_list
 from experiments.importance_probe.ranking_run import PROBE, RANKINGS, RankingRun
 from experiments.measurement import SeedBlocks
@@ -47,7 +46,7 @@ def prompt_scores(
     run = PromptRun(
         model=resolve_model(role.model, scale.checkpoints),
         prompts=prompts,
-        guidance=Guidance.of(role),
+        guidance=role.classifier_free,
         sampler=scale.sampler(row.sampler),
         intervention=dict(intervention),
         scorer=scale.scorer(row.role),
@@ -101,7 +100,7 @@ def ranking_run(
     return RankingRun(
         model=resolve_model(role.model, scale.checkpoints),
         prompts=prompts,
-        guidance=Guidance.of(role),
+        guidance=role.classifier_free,
         sampler=scale.sampler(row.sampler),
         ranking=ranking,
         micro_batch=scale.batch_of(row.role),

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from experiments.importance_probe.prompted import PromptedModel, prompted_model
 from experiments.importance_probe.ranking_run import RankingRun, plain
 from skiptune.checkpoints.models import ModelRef
 from skiptune.data.images import to_uint8
@@ -22,9 +21,11 @@ from skiptune.evaluation.perceptual import load_lpips
 from skiptune.importance import ranked_strategies
 from skiptune.interventions.blocks import AttentionPruning, find_transformer_blocks, skipping
 from skiptune.interventions.replaced_weights import replaced_weights
+from skiptune.runtime.generation import not_finite, sampler_identity
 from skiptune.runtime.networks import cached_extractor
+from skiptune.runtime.prompted import PromptedModel, prompted_model
 from skiptune.runtime.provenance import torch_release
-from skiptune.runtime.sampling import IMAGES_KEPT, not_finite, sampler_identity
+from skiptune.runtime.sampling import IMAGES_KEPT
 from skiptune.runtime.seed_chunks import CHUNK, NUMERICS, AnyRun
 from skiptune.samplers import initial_noise, make_sampler
 from skiptune.samplers.sample import sample

@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from experiments.importance_probe.prompted import Guidance, prompted_model
 from experiments.importance_probe.prompts import SPLITS, PromptList
 from skiptune.checkpoints.models import ModelRef
 from skiptune.denoisers import Denoiser
@@ -25,8 +24,9 @@ from skiptune.importance import (
 )
 from skiptune.importance.probe import StepDone
 from skiptune.interventions.blocks import find_transformer_blocks
+from skiptune.runtime.generation import sampler_identity
+from skiptune.runtime.prompted import Guidance, prompted_model
 from skiptune.runtime.provenance import torch_release
-from skiptune.runtime.sampling import sampler_identity
 from skiptune.runtime.seed_chunks import CHUNK, NUMERICS
 from skiptune.samplers import Sampler, initial_noise, make_sampler
 

@@ -12,7 +12,6 @@ from torch import Tensor
 from experiments.importance_probe.cases import CaseBlocks, CaseMeans
 from experiments.importance_probe.equation_run import FIRST_NOISE, exact_model
 from experiments.importance_probe.known_noise import FOUND_WITH, clean_images
-from experiments.importance_probe.prompted import prompted_model
 from experiments.importance_probe.prompts import PromptList, prompt_list
 from experiments.measurement import SeedBlocks
 from experiments.network_run import measure_section
@@ -22,8 +21,9 @@ from skiptune.checkpoints.models import ModelRef
 from skiptune.errors import SkiptuneError
 from skiptune.importance import fitted_weights, variance_terms
 from skiptune.interventions.blocks import find_transformer_blocks
+from skiptune.runtime.generation import sampler_identity
+from skiptune.runtime.prompted import prompted_model
 from skiptune.runtime.provenance import torch_release
-from skiptune.runtime.sampling import sampler_identity
 from skiptune.runtime.seed_chunks import NUMERICS
 from skiptune.samplers import initial_noise, make_sampler
 

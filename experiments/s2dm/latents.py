@@ -18,8 +18,8 @@ from skiptune.denoisers.latent import LatentDenoiser
 from skiptune.errors import SkiptuneError
 from skiptune.evaluation.extractors import ExtractorRef
 from skiptune.interventions.build import attach_intervention
+from skiptune.runtime.generation import not_finite, sampler_identity
 from skiptune.runtime.networks import cached_extractor, cached_model
-from skiptune.runtime.sampling import not_finite, sampler_identity
 from skiptune.samplers import make_sampler, sample
 
 

@@ -18,9 +18,9 @@ from experiments.tables.config import RowConfig
 from experiments.tables.parsing import Section
 from skiptune.checkpoints.models import ModelRef, resolve_model
 from skiptune.errors import SkiptuneError
+from skiptune.runtime.generation import sample_images, sampler_identity
 from skiptune.runtime.networks import cached_model
 from skiptune.runtime.provenance import device_name, torch_release
-from skiptune.runtime.sampling import sample_images, sampler_identity
 from skiptune.runtime.seed_chunks import CHUNK, NUMERICS
 from skiptune.samplers import make_sampler
 

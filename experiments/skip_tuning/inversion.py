@@ -17,7 +17,7 @@ from skiptune.errors import SkiptuneError
 from skiptune.evaluation.kernels import MedianDistance, make_kernel
 from skiptune.evaluation.mmd import mmd
 from skiptune.interventions.build import attach_intervention
-from skiptune.runtime.sampling import sampler_identity
+from skiptune.runtime.generation import sampler_identity
 from skiptune.runtime.seed_chunks import NUMERICS, open_run, read_chunks
 from skiptune.runtime.store import RunStore
 from skiptune.samplers import make_sampler

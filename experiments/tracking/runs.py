@@ -172,17 +172,17 @@ def first_images(records: Sequence[str], values: Mapping[str, Value], store: Run
     return {"samples": grid(chunk["images"])} if "images" in chunk else {}
 
 
-def grid(images: Any) -> np.ndarray:
+def grid(images: Any, columns: int = COLUMNS) -> np.ndarray:
     """uint8 ``[H, W, 3]``: images ``[N, C, h, w]`` side by side, small ones enlarged by a whole factor."""
     pictures = as_pictures(images)
     factor = max(1, -(-SIDE // max(pictures.shape[1:3])))
     pictures = pictures.repeat(factor, axis=1).repeat(factor, axis=2)
     count, height, width, _ = pictures.shape
-    lines = -(-count // COLUMNS)
-    tiles = np.full((lines * COLUMNS, height, width, 3), 255, dtype=np.uint8)
+    lines = -(-count // columns)
+    tiles = np.full((lines * columns, height, width, 3), 255, dtype=np.uint8)
     tiles[:count] = pictures
-    tiled = tiles.reshape(lines, COLUMNS, height, width, 3).transpose(0, 2, 1, 3, 4)
-    return tiled.reshape(lines * height, COLUMNS * width, 3)
+    tiled = tiles.reshape(lines, columns, height, width, 3).transpose(0, 2, 1, 3, 4)
+    return tiled.reshape(lines * height, columns * width, 3)
 
 
 def results_table(result: TableResult) -> tuple[list[str], list[list[Any]]]:

@@ -97,7 +97,7 @@ class DiffusersNetwork(nn.Module):
         wanted |= set(self.added)
         given = {key for key, value in {**added, "context": context}.items() if value is not None}
         if missing := sorted(wanted - given):
-            raise SkiptuneError(f"the network is conditioned on text: give {', '.join(missing)}")
+            raise SkiptuneError(f"the network is conditioned on text: give prompts ({', '.join(missing)})")
         if surplus := sorted(given - wanted):
             raise SkiptuneError(f"the network takes no {', '.join(surplus)}")
 

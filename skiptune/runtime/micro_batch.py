@@ -8,12 +8,13 @@ import torch
 
 from skiptune.data.images import to_uint8
 from skiptune.runtime.claims import made_once
+from skiptune.runtime.generation import sample_images
 from skiptune.runtime.memory import check_headroom, largest_fitting
 from skiptune.runtime.networks import cached_extractor
 from skiptune.runtime.precision import in_precision
 from skiptune.runtime.provenance import device as usable_device
 from skiptune.runtime.provenance import device_name
-from skiptune.runtime.sampling import SamplingSettings, network_of, sample_images
+from skiptune.runtime.sampling import SamplingSettings
 from skiptune.runtime.seed_chunks import CHUNK
 from skiptune.runtime.store import RunStore
 from skiptune.samplers import make_sampler
@@ -24,7 +25,7 @@ def fitting_micro_batch(settings: SamplingSettings) -> int:
 
     They are sampled to the end, once; on a GPU some room is left.
     """
-    denoiser = network_of(settings)
+    denoiser = settings.network
     extractor = cached_extractor(settings.features, settings.device)
     sampler = make_sampler(**settings.sampler)
     place = next(denoiser.parameters()).device

@@ -169,7 +169,7 @@ def test_sdxl_inputs() -> None:
     twice = {key: value.expand(2, -1) for key, value in added.items()}
     reference = network(x, t, tokens.expand(2, -1, -1), added_cond_kwargs=twice).sample
     torch.testing.assert_close(ours, reference)
-    with pytest.raises(SkiptuneError, match="conditioned on text: give text_embeds, time_ids$"):
+    with pytest.raises(SkiptuneError, match="conditioned on text: give prompts .text_embeds, time_ids.$"):
         DiffusersNetwork(network)(x, t, context=tokens)
     with pytest.raises(SkiptuneError, match="a prompt of 3 rows for 2 images: give 1 or 2"):
         DiffusersNetwork(network)(x, t, context=normal(3, 5, 12), **added)
@@ -211,7 +211,7 @@ def test_unconditional_network() -> None:
 def test_refused_networks_and_guidance(unet: Any, prompt: dict[str, Tensor]) -> None:
     with pytest.raises(SkiptuneError, match="embeds timestep as class, not labels"):
         DiffusersNetwork(tiny("UNet2DModel", class_embed_type="timestep"))
-    with pytest.raises(SkiptuneError, match="conditioned on text: give context$"):
+    with pytest.raises(SkiptuneError, match="conditioned on text: give prompts .context.$"):
         denoiser(unet)(normal(1, 4, 8, 8), torch.tensor(1.0))
     with pytest.raises(SkiptuneError, match="guidance 2.0 needs context of no prompt"):
         Prompted(denoiser(unet), prompt, None, 2.0)

@@ -11,7 +11,7 @@ from skiptune.interventions import SkipTuning, attach_intervention, find_skip_si
 from skiptune.interventions.build import complete_settings
 from skiptune.interventions.differentiable import scaled_skips
 from skiptune.interventions.effect import effect
-from skiptune.runtime.sampling import named_intervention
+from skiptune.runtime.generation import named_intervention
 
 
 @pytest.fixture(scope="module")

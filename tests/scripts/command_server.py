@@ -55,6 +55,7 @@ if __name__ == "__main__":
     import experiments.registry  # noqa: F401 (everything that takes time to import)
     import experiments.tuning.tune  # noqa: F401
     import scripts.common  # noqa: F401
+    import skiptune.evaluation.evaluation  # noqa: F401
 
     for line in sys.stdin:
         print(json.dumps(run(**json.loads(line))), flush=True)

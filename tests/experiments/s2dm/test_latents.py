@@ -18,8 +18,8 @@ from experiments.scale import Scale
 from experiments.tables.config import RowConfig
 from skiptune.data.images import to_uint8
 from skiptune.errors import SkiptuneError
+from skiptune.runtime.generation import sample_images
 from skiptune.runtime.networks import cached_model
-from skiptune.runtime.sampling import sample_images
 from skiptune.samplers import initial_noise, make_sampler
 from skiptune.samplers.interpolation import linear, spherical
 

@@ -9,13 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from experiments.scale import Role
 from skiptune.checkpoints.models import ModelRef
 from skiptune.checkpoints.prompted import inputs_of_prompts
 from skiptune.denoisers import Denoiser
 from skiptune.denoisers.diffusers_network import Prompted
 from skiptune.denoisers.latent import LatentDenoiser
-from skiptune.runtime.networks import cached_model
+from skiptune.runtime.networks import cached_model, compiled_model
 
 
 @dataclass(frozen=True)
@@ -34,11 +33,6 @@ class Guidance:
     def identity(self) -> Any:
         """As a plain value."""
         return self.scale if self.negative is None else {"scale": self.scale, "negative": self.negative}
-
-    @classmethod
-    def of(cls, role: Role) -> Guidance:
-        """That of a role's images."""
-        return cls(role.guidance, None if role.guidance == 1 else role.negative_prompt)
 
 
 UNGUIDED = Guidance()
@@ -73,14 +67,18 @@ class PromptedModel:
 
 
 def prompted_model(
-    model: ModelRef, device: str, texts: Sequence[str], guidance: Guidance = UNGUIDED
+    model: ModelRef,
+    device: str,
+    texts: Sequence[str],
+    guidance: Guidance = UNGUIDED,
+    compile: bool = False,
 ) -> PromptedModel:
-    """The model with these prompts encoded.
+    """The model, with its blocks compiled if asked for, and these prompts encoded.
 
     Raises:
         SkiptuneError: as ``inputs_of_prompts``, and as loading does.
     """
-    denoiser = cached_model(model, device)
+    denoiser = (compiled_model if compile else cached_model)(model, device)
     found = inputs_of_prompts(model, denoiser, [*texts, guidance.negative])
     inputs = {name: value[:-1].to(device) for name, value in found.items()}
     nothing = {name: value[-1:].to(device) for name, value in found.items()}

@@ -19,7 +19,7 @@ from skiptune.checkpoints.models import ModelRef, resolve_model
 from skiptune.denoisers import build_denoiser
 from skiptune.errors import SkiptuneError
 from skiptune.evaluation.extractors import ExtractorRef
-from skiptune.runtime import sampling
+from skiptune.runtime import generation
 from skiptune.runtime.files import digest
 from skiptune.runtime.sampling import IMAGES_KEPT, SamplingSettings
 from skiptune.runtime.seed_chunks import SeedChunk, open_run
@@ -133,7 +133,7 @@ def test_a_run_is_named_by_what_determines_its_bits(
     ]
     assert len({identity(s) for s in [settings, *others]}) == 1 + len(others)
     name = identity(settings)
-    monkeypatch.setattr(sampling, "NUMERICS", sampling.NUMERICS + 1)
+    monkeypatch.setattr(generation, "NUMERICS", generation.NUMERICS + 1)
     assert identity(settings) != name
     assert not list(tmp_path.iterdir())  # naming writes nothing
 
@@ -254,6 +254,6 @@ def test_latents_are_decoded_and_guidance_counts_twice() -> None:
         }
     ).eval()
     sampler = make_sampler("ddim", steps=4)
-    ((images, calls),), labels = sampling.sample_images(denoiser, sampler, [{"name": "none"}], range(3))
+    ((images, calls),), labels = generation.sample_images(denoiser, sampler, [{"name": "none"}], range(3))
     assert images.shape == (3, 3, 16, 16) and calls == denoiser.nfe == 8
     assert labels is not None and int(labels.max()) < 4

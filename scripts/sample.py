@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from experiments.tracking.runs import grid
+from experiments.drawings.grid import grid
 from scripts.common import command, generation_of, processors
 from skiptune.data.pictures import decode
 from skiptune.errors import SkiptuneError

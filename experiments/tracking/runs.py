@@ -10,18 +10,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
+from experiments.drawings.grid import grid
 from experiments.measurement import Result
 from experiments.tables.config import TableConfig
-from experiments.tables.figures import as_pictures
 from experiments.tables.results import RowResult, TableResult
 from experiments.values import Value
 from skiptune.runtime.seed_chunks import CHUNK
 from skiptune.runtime.store import Run, RunStore, run_id
 from skiptune.runtime.tracking import Picture, RunInfo, Tracker
 
-COLUMNS, SIDE = 4, 64  # of a grid: images a line, pixels of a side at least
 TAG = 64  # letters at most
 
 
@@ -170,19 +167,6 @@ def first_images(records: Sequence[str], values: Mapping[str, Value], store: Run
     )
     chunk = run.read_chunk(number) if run.has_chunk(number) else {}
     return {"samples": grid(chunk["images"])} if "images" in chunk else {}
-
-
-def grid(images: Any, columns: int = COLUMNS) -> np.ndarray:
-    """uint8 ``[H, W, 3]``: images ``[N, C, h, w]`` side by side, small ones enlarged by a whole factor."""
-    pictures = as_pictures(images)
-    factor = max(1, -(-SIDE // max(pictures.shape[1:3])))
-    pictures = pictures.repeat(factor, axis=1).repeat(factor, axis=2)
-    count, height, width, _ = pictures.shape
-    lines = -(-count // columns)
-    tiles = np.full((lines * columns, height, width, 3), 255, dtype=np.uint8)
-    tiles[:count] = pictures
-    tiled = tiles.reshape(lines, columns, height, width, 3).transpose(0, 2, 1, 3, 4)
-    return tiled.reshape(lines * height, columns * width, 3)
 
 
 def results_table(result: TableResult) -> tuple[list[str], list[list[Any]]]:

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 import torch
 
+from experiments.drawings.grid import grid
 from experiments.tables.config import TableConfig
 from experiments.tables.results import TableResult
-from experiments.tracking.runs import Tracked, grid, row_runs, table_run
+from experiments.tracking.runs import Tracked, row_runs, table_run
 from scripts.common import track
 from scripts.tables import table_configs
 from skiptune.runtime.claims import claiming

@@ -18,7 +18,6 @@ from scripts.common import command, open_tracker
 from skiptune.checkpoints.desk import save_coefficients, save_desk_denoiser
 from skiptune.checkpoints.models import resolve_model
 from skiptune.data import load_dataset
-from skiptune.data.rendered import render_ahead
 from skiptune.errors import SkiptuneError
 from skiptune.runtime.distributed import world
 from skiptune.runtime.files import read_json
@@ -35,6 +34,8 @@ from skiptune.training.loop import OnCheckpoint, train
 from skiptune.training.objectives.inputs import inputs_of
 from skiptune.training.objectives.skip_coefficients import coefficients
 from skiptune.training.settings import DenoiserTraining
+
+MOST_LOADERS = 16  # of each worker
 
 
 @command("train")
@@ -161,20 +162,25 @@ def run(
             progress.advance(images - progress.done)
             tracker.log({"loss": loss, "learning_rate": settings.learning_rate_at(images)}, step=images)
 
-        rendered = rendered_ahead(config, settings.dataset, "train", total)
-        state = train(settings, folder, on_step, on_checkpoint, rendered)
+        loaders = loaders_of(config, settings.device, settings.workers)
+        state = train(settings, folder, on_step, on_checkpoint, loaders)
     tracker.summary({"seconds": state.seconds, "loss": state.curve[-1]["loss"]})
     tracker.finish()
     return state
 
 
-def rendered_ahead(config: dict[str, Any], dataset: str, split: str, images: int) -> Path | None:
-    """The folder where the images lie that this run sees, drawn by all cores if need be; ``None`` without."""
-    if not config["rendered"]:
-        return None
-    folder = Path(str(config["rendered"]))
-    render_ahead(dataset, split, images, folder, default_workers())
-    return folder
+def loaders_of(config: dict[str, Any], device: str, workers: int = 1) -> int:
+    """Processes that make images ahead, of each worker; ``auto``: none on a CPU, else the other cores.
+
+    Raises:
+        SkiptuneError: no such number.
+    """
+    loaders = config["loaders"]
+    if loaders == "auto":
+        return 0 if device == "cpu" else min(MOST_LOADERS, max(1, default_workers() // workers - 1))
+    if type(loaders) is not int or loaders < 0:
+        raise SkiptuneError(f"loaders is {loaders!r}; give a number from 0, or auto")
+    return loaders
 
 
 def folder_of(config: dict[str, Any], settings: DenoiserTraining, inputs: dict[str, str]) -> Path:
@@ -230,13 +236,13 @@ def train_autoencoder(config: dict[str, Any], training: dict[str, Any]) -> None:
 def train_scorer(config: dict[str, Any], training: dict[str, Any]) -> None:
     """Train an image-text scorer; it starts anew."""
     settings = ContrastiveTraining(**training)
-    rendered = rendered_ahead(config, settings.dataset, "features", settings.images)
+    loaders = loaders_of(config, settings.device)
     with Progress(settings.steps, unit="steps", label=f"train {settings.name}") as progress:
 
         def on_step(step: int, total: int, loss: float) -> None:
             progress.advance(step - progress.done)
 
-        record = train_and_save_pair(settings, Path(config["export"]), on_step, rendered)
+        record = train_and_save_pair(settings, Path(config["export"]), on_step, loaders)
     found, among = record["heldout_retrieval"], record["heldout_images"]
     print(f"wrote {settings.name}: {found:.1%} of {among} held-out images find their prompt among all")
 

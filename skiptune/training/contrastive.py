@@ -17,10 +17,10 @@ from skiptune.checkpoints.desk import DESK_FOLDER, save_desk_network
 from skiptune.data import PromptedDataset, load_dataset, with_prompts
 from skiptune.data.images import from_uint8
 from skiptune.data.prompts_of_glyphs import ATTRIBUTES, changed
-from skiptune.data.rendered import Rendered
 from skiptune.errors import SkiptuneError
 from skiptune.evaluation.image_text import KIND, ImageTextPair, build_pair
 from skiptune.runtime.provenance import commit, device_name, package_versions
+from skiptune.training.batches import Batches
 from skiptune.training.classification import learning_rate_factor
 from skiptune.training.prompt_tokens import PromptTokens
 
@@ -69,24 +69,21 @@ class TrainedPair:
     record: dict[str, Any] = field(repr=False)
 
 
-def train_pair(
-    settings: ContrastiveTraining, on_step: OnStep | None = None, rendered: Path | None = None
-) -> TrainedPair:
+def train_pair(settings: ContrastiveTraining, on_step: OnStep | None = None, loaders: int = 0) -> TrainedPair:
     """Train as the settings say; ``on_step(step, total, loss)`` is called now and then.
 
-    Images that ``render_ahead`` has drawn into the folder ``rendered`` are read from there.
+    ``loaders`` processes make its images ahead (see ``training.batches``).
 
     Raises:
         SkiptuneError: settings that do not fit, a data set without prompts, a loss that is not finite.
     """
     started, started_at = time.perf_counter(), commit()  # of the code that runs, not of the end
-    plain = load_dataset(settings.dataset)
-    dataset = with_prompts(plain if rendered is None else Rendered(plain, rendered))
+    dataset = with_prompts(load_dataset(settings.dataset))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         pair = build_pair(settings.scorer).to(settings.device)
     tokens = PromptTokens(pair.text, dataset)
-    curve = fit(pair, tokens, dataset, settings, on_step)
+    curve = fit(pair, tokens, settings, on_step, loaders)
     pair.half().float().eval().requires_grad_(False)  # what is saved is what is evaluated
     record = {
         "settings": dataclasses.asdict(settings),
@@ -105,10 +102,10 @@ def train_and_save_pair(
     settings: ContrastiveTraining,
     folder: Path = DESK_FOLDER,
     on_step: OnStep | None = None,
-    rendered: Path | None = None,
+    loaders: int = 0,
 ) -> dict[str, Any]:
     """Train, write weights and record to ``folder``, return the record."""
-    trained = train_pair(settings, on_step, rendered)
+    trained = train_pair(settings, on_step, loaders)
     state = trained.pair.state_dict()
     save_desk_network(settings.name, KIND, settings.scorer, trained.pair, state, trained.record, folder)
     return trained.record
@@ -141,9 +138,9 @@ def contrastive_loss(
 def fit(
     pair: ImageTextPair,
     tokens: PromptTokens,
-    dataset: PromptedDataset,
     settings: ContrastiveTraining,
     on_step: OnStep | None,
+    loaders: int,
 ) -> list[list[float]]:
     """Train in place; rows of the loss curve: images seen, mean loss since the row before."""
     optimizer = torch.optim.AdamW(pair.parameters(), weight_decay=settings.weight_decay)
@@ -151,10 +148,11 @@ def fit(
     every = max(1, settings.steps // CURVE_POINTS)
     curve: list[list[float]] = []
     recent: list[Tensor] = []
-    for step in range(settings.steps):
+    starts = range(0, settings.steps * settings.batch, settings.batch)
+    batches = Batches(settings.dataset, "features", starts, settings.batch)
+    for step, (images, labels) in enumerate(batches.made(loaders)):
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate * learning_rate_factor(step, settings.steps, settings.warmup)
-        images, labels = dataset.batch(range(step * settings.batch, (step + 1) * settings.batch), "features")
         images = from_uint8(images.to(settings.device))
         loss = contrastive_loss(pair, images, labels, tokens, generator)
         optimizer.zero_grad(set_to_none=True)

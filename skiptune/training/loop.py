@@ -7,6 +7,7 @@ One that is told to stop finishes its step and keeps it.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import time
@@ -18,10 +19,10 @@ from torch import Tensor
 
 from skiptune.data import Dataset, load_dataset
 from skiptune.data.images import from_uint8
-from skiptune.data.rendered import Rendered
 from skiptune.errors import SkiptuneError
 from skiptune.runtime.files import remove_stale, unwritable
 from skiptune.runtime.stopping import check_stop, finishing_first, stop_wanted
+from skiptune.training.batches import Batch, Batches
 from skiptune.training.checkpoint import (
     TrainingState,
     append_log,
@@ -44,7 +45,7 @@ def train(
     folder: Path,
     on_step: OnStep | None = None,
     on_checkpoint: OnCheckpoint | None = None,
-    rendered: Path | None = None,
+    loaders: int = 0,
 ) -> TrainingState:
     """Train or continue in ``folder``; returns the final state (weights, averaged weights, loss curve).
 
@@ -52,8 +53,9 @@ def train(
     an exception from it stops the run, which goes on from its last checkpoint when called again. The other
     workers end with this process, however that ends. ``on_checkpoint(images, state)`` is called just before a
     checkpoint is written: a run that goes on behind it has called it. Its tensors change with the next step.
-    Images that ``render_ahead`` has drawn into the folder ``rendered`` are read from there. In a program that
-    called ``stop_on_signals``, a signal to stop ends the run after its step, with a checkpoint.
+    Every worker has ``loaders`` processes that make its images ahead (see ``batches``), which changes no bit.
+    In a program that called ``stop_on_signals``, a signal to stop ends the run after its step, with a
+    checkpoint.
 
     Raises:
         Stopped, KeyboardInterrupt: told to stop, and what was computed is in the checkpoint.
@@ -69,10 +71,10 @@ def train(
         raise unwritable(folder, error) from error
     remove_stale(folder)
     with (
-        other_workers(settings.workers, _work, settings, folder, rendered) as rendezvous,
+        other_workers(settings.workers, _work, settings, folder, loaders) as rendezvous,
         finishing_first(),
     ):
-        return _work(0, rendezvous, settings, folder, rendered, on_step, on_checkpoint)
+        return _work(0, rendezvous, settings, folder, loaders, on_step, on_checkpoint)
 
 
 def _work(
@@ -80,7 +82,7 @@ def _work(
     rendezvous: str,
     settings: DenoiserTraining,
     folder: Path,
-    rendered: Path | None,
+    loaders: int,
     on_step: OnStep | None = None,
     on_checkpoint: OnCheckpoint | None = None,
 ) -> TrainingState:
@@ -94,7 +96,7 @@ def _work(
             process_group(rank, settings.workers, rendezvous, device),
             torch.random.fork_rng(devices=[device] if on_gpu else []),
         ):
-            return _steps(rank, settings, folder, rendered, device, on_step, on_checkpoint)
+            return _steps(rank, settings, folder, loaders, device, on_step, on_checkpoint)
     finally:
         torch.set_num_threads(threads)
 
@@ -103,7 +105,7 @@ def _steps(
     rank: int,
     settings: DenoiserTraining,
     folder: Path,
-    rendered: Path | None,
+    loaders: int,
     device: torch.device,
     on_step: OnStep | None,
     on_checkpoint: OnCheckpoint | None,
@@ -115,8 +117,6 @@ def _steps(
     # Dropout draws from it. Workers start it alike and use it alike, so one state is the state of all.
     dropout = torch.cuda.default_generators[rank] if device.type == "cuda" else torch.default_generator
     dataset = load_dataset(settings.dataset, flip=settings.flip) if objective.needs_data else None
-    if dataset is not None and rendered is not None:
-        dataset = Rendered(dataset, rendered)
     kept = objective.kept | ({} if scaling is None else scaling.kept)
 
     log, checkpoint = folder / "loss.jsonl", folder / "checkpoint.safetensors"
@@ -140,51 +140,54 @@ def _steps(
         return TrainingState(denoiser.state_dict(), exported, curve, time.perf_counter() - started)
 
     share = settings.batch // settings.workers
+    starts = range(first * settings.batch + rank * share, settings.steps * settings.batch, settings.batch)
+    batches = Batches(settings.dataset, "train", starts, share, settings.flip)
     check_stop()
-    for step in range(first, settings.steps):
-        seen = step * settings.batch
-        generator = torch.Generator().manual_seed(hash_seed(settings.seed, step, rank))
-        seeds = range(seen + rank * share, seen + (rank + 1) * share)
-        data = functools.partial(_data, dataset, seeds, objective, device)
-        gradients = take(seen, data, generator)
-        recent.append(gradients[-1].clone())  # a view would keep all gradients
+    with contextlib.closing(batches.made(loaders)) as made:
+        for step in range(first, settings.steps):
+            seen = step * settings.batch
+            generator = torch.Generator().manual_seed(hash_seed(settings.seed, step, rank))
+            batch = None if dataset is None else next(made)
+            data = functools.partial(_data, dataset, batch, objective, device)
+            gradients = take(seen, data, generator)
+            recent.append(gradients[-1].clone())  # a view would keep all gradients
 
-        done, last = step + 1, step + 1 == settings.steps
-        row, stop = last or done % settings.log_every == 0, rank == 0 and stop_wanted()
-        save_now = last or stop or done % settings.checkpoint_every == 0
-        if row or save_now:
-            value = float(torch.stack(recent).mean())
-            # The weights as well: what is checkpointed below can be continued from.
-            if not (math.isfinite(value) and take.sound(gradients)):
-                raise SkiptuneError(
-                    f"the training loss, a gradient or a weight is not finite at step {done}; "
-                    "lower the learning rate and start again"
-                )
-        if row:
-            recent.clear()
-            if rank == 0:
-                curve.append({"images": done * settings.batch, "loss": value})
-                append_log(log, curve[-1])
-                if on_step is not None:
-                    on_step(done * settings.batch, value)
-        if rank == 0 and save_now:
-            if on_checkpoint is not None:
-                on_checkpoint(done * settings.batch, state())
-            # The log rows up to here are on disk first, so that a resumed log is the uninterrupted one.
-            used = time.perf_counter() - started
-            losses = [float(loss) for loss in recent]
-            save_state(checkpoint, trained, optimizer, average, dropout, done, used, losses, kept)
-            if stop and not last:
-                check_stop()
+            done, last = step + 1, step + 1 == settings.steps
+            row, stop = last or done % settings.log_every == 0, rank == 0 and stop_wanted()
+            save_now = last or stop or done % settings.checkpoint_every == 0
+            if row or save_now:
+                value = float(torch.stack(recent).mean())
+                # The weights as well: what is checkpointed below can be continued from.
+                if not (math.isfinite(value) and take.sound(gradients)):
+                    raise SkiptuneError(
+                        f"the training loss, a gradient or a weight is not finite at step {done}; "
+                        "lower the learning rate and start again"
+                    )
+            if row:
+                recent.clear()
+                if rank == 0:
+                    curve.append({"images": done * settings.batch, "loss": value})
+                    append_log(log, curve[-1])
+                    if on_step is not None:
+                        on_step(done * settings.batch, value)
+            if rank == 0 and save_now:
+                if on_checkpoint is not None:
+                    on_checkpoint(done * settings.batch, state())
+                # The log rows up to here are on disk first, so that a resumed log is the uninterrupted one.
+                used = time.perf_counter() - started
+                losses = [float(loss) for loss in recent]
+                save_state(checkpoint, trained, optimizer, average, dropout, done, used, losses, kept)
+                if stop and not last:
+                    check_stop()
     return state()
 
 
 def _data(
-    dataset: Dataset | None, seeds: range, objective: Objective, device: torch.device
+    dataset: Dataset | None, batch: Batch | None, objective: Objective, device: torch.device
 ) -> tuple[Tensor, Tensor | None]:
-    if dataset is None:
+    if dataset is None or batch is None:
         raise SkiptuneError("this objective says that it needs no data, and asks for them")
-    images, labels = dataset.batch(seeds, "train")
+    images, labels = batch
     clean = from_uint8(images.to(device)).contiguous(memory_format=torch.channels_last)
     condition = objective.condition(labels, dataset)
     return clean, None if condition is None else condition.to(device)

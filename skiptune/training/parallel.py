@@ -39,8 +39,11 @@ def other_workers(count: int, work: Callable[..., object], *arguments: Any) -> I
             started = []
             for rank in range(1, count):
                 receiver, sender = context.Pipe(duplex=False)
+                # No daemon, which could not have processes of its own that make images.
                 process = context.Process(
-                    target=_other_worker, args=(sender, work, rank, rendezvous, *arguments), daemon=True
+                    target=_other_worker,
+                    args=(sender, work, rank, rendezvous, *arguments),
+                    name=f"training worker {rank}",
                 )
                 process.start()
                 processes.append(process)

@@ -1,9 +1,8 @@
-"""Prompts, the images that they describe, and images rendered ahead."""
+"""Prompts, the images that they describe, and what has none."""
 
 from __future__ import annotations
 
 from dataclasses import astuple, replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,7 +20,6 @@ from skiptune.data.prompts_of_glyphs import (
     changed,
     vocabulary,
 )
-from skiptune.data.rendered import Rendered, render_ahead
 from skiptune.errors import SkiptuneError
 
 RED_K = Prompt(0, 0, 10, 1, 0, PAIRS.index(("red", "light blue")))
@@ -83,15 +81,6 @@ def test_image_shows_the_colours_of_the_prompt() -> None:
     assert np.abs(darkest - COLOURS["red"]).max() < 0.06
 
 
-def test_rendered_ahead_has_equal_bits(tmp_path: Path) -> None:
-    path = render_ahead("digits", "train", 50, tmp_path, 1)
-    before = path.stat().st_mtime_ns
-    plain = load_dataset("digits")
-    rendered = Rendered(plain, tmp_path)
-    for seeds in (range(20, 40), [49, 0, 7], [49, 50]):  # the last is beyond the file
-        for a, b in zip(plain.batch(seeds, "train"), rendered.batch(seeds, "train"), strict=True):
-            assert torch.equal(a, b)
-    assert render_ahead("digits", "train", 30, tmp_path, 1).stat().st_mtime_ns == before
-    assert len(list(tmp_path.iterdir())) == 2
+def test_not_every_data_set_has_prompts() -> None:
     with pytest.raises(SkiptuneError, match="images of digits have no prompts"):
-        with_prompts(plain)
+        with_prompts(load_dataset("digits"))

@@ -70,7 +70,7 @@ def config_of(model: dict[str, Any], folder: Path) -> dict[str, Any]:
         "model": model,
         "tracker": NO_TRACKER,
         "download": False,
-        "rendered": None,
+        "loaders": 0,
         "suffix": "",
         **places,
     }

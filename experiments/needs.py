@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from experiments.importance_probe.prompts import Source
@@ -14,12 +12,10 @@ from experiments.registry import kind_of
 from experiments.scale import Scale, named, suffixed
 from experiments.tables.config import TableConfig
 from experiments.wanted import seeded
-from skiptune.checkpoints.fetching.official import OfficialFile, bytes_text
 from skiptune.evaluation.perceptual import BACKBONES
 
 # An assumption about one data-centre GPU in half precision, stated wherever it is used.
 SUSTAINED_TFLOPS = 60.0
-TABLES = {"skip_tuning": range(1, 16), "s2dm": range(1, 6), "importance_probe": range(1, 7)}  # of the papers
 LPIPS = BACKBONES["alex"]
 # Modules beyond those of every installation, by the kind of a model or of features.
 PACKAGES = {
@@ -140,75 +136,3 @@ def _files(parts: Sequence[Mapping[str, Any]]) -> dict[str, Need]:
                 origin = str(values.get(address) or "no address")
                 found[values[key]] = Need(origin, made_here=values["kind"] == "trained")
     return found
-
-
-def render(
-    tables: Mapping[str, Needs | str | None],
-    catalogue: Iterable[OfficialFile],
-    checkpoints: Path,
-    gpu: str | None,
-) -> str:
-    """One list of it all.
-
-    Args:
-        tables: "<paper> <number>" -> its needs, what is wrong with its configuration, or None without one.
-        catalogue: what is known of official files.
-        gpu: name of the GPU of this machine, if it has one.
-    """
-    needs = {name: value for name, value in tables.items() if isinstance(value, Needs)}
-    files = {file: need for value in needs.values() for file, need in value.files.items()}
-    missing = {file for file in files if not (checkpoints / file).exists()}
-    packages = sorted({name for value in needs.values() for name in value.packages})
-    absent = [name for name in packages if importlib.util.find_spec(name) is None]
-    lines = ["Tables"]
-    for name, value in tables.items():
-        lines.append(f"  {name:<20} {_state(value, missing)}")
-    total = sum(value.gpu_hours for value in needs.values())
-    lines.append(
-        f"  in total {sum(value.images for value in needs.values())} images, {total:.1f} GPU-hours at "
-        f"{SUSTAINED_TFLOPS:.0f} TFLOP/s sustained (from operation counts, not measured; "
-        "rows that tables share are computed once but counted in each)"
-    )
-    known = {official.file: official for official in catalogue}
-    lines += ["", f"Files in {checkpoints}"]
-    lines += [f"  {_file(file, need, file in missing, known.get(file))}" for file, need in files.items()]
-    made_here = sorted(file for file in missing if files[file].made_here)
-    wanted = missing - set(made_here)
-    sizes = [known[file].size or known[file].about for file in wanted if file in known]
-    unknown = len(wanted) - len([size for size in sizes if size])
-    without = f", and {unknown} of unknown size" if unknown else ""
-    total_size = bytes_text(sum(size or 0 for size in sizes))
-    lines.append(f"  to download: about {total_size}, {len(wanted)} files{without}")
-    if made_here:
-        lines.append(f"  to be made here, published nowhere: {', '.join(made_here)}")
-    broken = [name for name, value in tables.items() if isinstance(value, str)]
-    lack = [
-        *(f"file {file}" for file in files if file in missing),
-        *(f"package {name}" for name in absent),
-        *([] if gpu else ["a GPU"]),
-        *(f"a sound configuration of {name}" for name in broken),
-    ]
-    lines += ["", "Packages", f"  {', '.join(packages) or 'none beyond the installation'}"]
-    lines += ["", "GPU", f"  {gpu or 'none'}", "", "Missing on this machine"]
-    return "\n".join([*lines, *(f"  {item}" for item in lack or ["nothing"])])
-
-
-def _state(value: Needs | str | None, missing: set[str]) -> str:
-    if value is None:
-        return "no config yet"
-    if isinstance(value, str):
-        return f"broken config: {value}"
-    count = len(missing & value.files.keys())
-    ready = f"{count} of {len(value.files)} files missing" if count else "all files here"
-    return f"{value.images:>9} images {value.gpu_hours:>8.1f} GPU-h  {ready}"
-
-
-def _file(file: str, need: Need, missing: bool, official: OfficialFile | None) -> str:
-    state = "missing" if missing else "here"
-    if need.made_here:
-        return f"{file}: {state}, made here; {need.origin}"
-    if official is None:
-        return f"{file}: {state}, size unknown, {need.origin}"
-    terms = f"{official.licence}{', gated' if official.gated else ''}"
-    command = f"python scripts/download.py {official.name}" if official.automatic else "by hand"
-    return f"{file}: {state}, {official.bytes_text}, {terms}; {command} ({official.origin})"

@@ -1,6 +1,7 @@
 """What every table needs at ``scale=paper`` and what of it is missing on this machine, as one list.
 
 ``python scripts/paper_check.py [SETTING=VALUE ...]``, settings as for reproduce.py, e.g. checkpoints=DIR.
+``page=FILE`` writes a page of commands, costs and files too, whatever machine this is.
 Exit code 0 also if things are missing; 2 if a configuration is broken.
 """
 
@@ -16,46 +17,45 @@ if os.path.realpath(sys.path[0]) == here:  # else scripts/inspect.py would hide 
 from pathlib import Path
 
 import torch
-from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from experiments.needs import TABLES, Needs, needs_of, render
-from experiments.scale_config import parse_scale
-from experiments.tables.read import parse_table
-from scripts.common import CONFIGS, USER_ERROR, complain, plain
+from experiments.needs import Needs, needs_of
+from experiments.needs_report import needs_list, needs_page
+from experiments.scale import Scale
+from experiments.tables.config import TableConfig
+from scripts.common import CONFIGS, USER_ERROR, complain
 from scripts.download import catalogue
+from scripts.tables import composed, read_table, scale_of, table_names, take
 from skiptune.errors import SkiptuneError
+from skiptune.runtime.files import write_atomic
 
 
-def main(settings: list[str]) -> int:
+def main(arguments: list[str]) -> int:
     """Print the list; returns the exit code."""
-    configured = [
-        f"{path.parent.name} {path.stem}" for path in sorted((Path(CONFIGS) / "table").glob("*/*.yaml"))
-    ]
-    planned = [f"{paper} {number:02d}" for paper, numbers in TABLES.items() for number in numbers]
-    tables: dict[str, Needs | str | None] = {}
-    checkpoints = Path("checkpoints")
-    with initialize_config_dir(CONFIGS, version_base="1.3"):
-        checkpoints = Path(plain(compose("reproduce", settings))["checkpoints"])
-        for name in dict.fromkeys([*planned, *configured]):
-            tables[name] = check(name, settings) if name in configured else None
+    page, settings = take("page", arguments, "")
+    config = composed(["scale=paper", *settings])
+    scale = scale_of(config)
+    tables = {name: check(name, scale) for name in table_names()}
+    sound = {name: found for name, found in tables.items() if not isinstance(found, str)}
+    broken = [name for name in tables if name not in sound]
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    print(render(tables, catalogue().values(), checkpoints, gpu))
-    broken = [name for name, value in tables.items() if isinstance(value, str)]
+    needs = {name: found if isinstance(found, str) else found[1] for name, found in tables.items()}
+    print(needs_list(needs, catalogue().values(), Path(str(config["checkpoints"])), gpu))
     if broken:
         complain(f"broken configuration: {', '.join(broken)}")
-    return USER_ERROR if broken else 0
+        return USER_ERROR
+    if page:
+        write_atomic(page, needs_page(sound, catalogue().values(), Path(str(config["results"]))))
+    return 0
 
 
-def check(name: str, settings: list[str]) -> Needs | str:
-    """The needs of the table "<paper> <number>", or what is wrong with its configuration."""
+def check(name: str, scale: Scale) -> tuple[TableConfig, Needs] | str:
+    """A table with its needs, or what is wrong with its configuration."""
     try:
-        table = name.replace(" ", "/")
-        config = plain(compose("reproduce", [f"table={table}", "scale=paper", *settings]))
-        scale = parse_scale(config, "cuda")
-        return needs_of(parse_table(config["table"], "table"), scale)
-    except (SkiptuneError, HydraException, OmegaConfBaseException, TypeError, KeyError) as error:
+        table = read_table(Path(CONFIGS) / "table" / f"{name}.yaml", name)
+        return table, needs_of(table, scale)
+    except (SkiptuneError, TypeError, KeyError) as error:
         return " ".join(f"{error}".split())[:200] or type(error).__name__
 
 

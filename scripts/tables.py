@@ -54,16 +54,20 @@ def table_configs(pattern: str = "*") -> dict[str, TableConfig]:
     Raises:
         SkiptuneError: no table matches, or one is broken.
     """
-    folder = Path(CONFIGS) / "table"
-    names = sorted(
-        (path.relative_to(folder).with_suffix("").as_posix() for path in folder.glob("*/*.yaml")), key=order
-    )
+    folder, names = Path(CONFIGS) / "table", table_names()
     padded = re.sub(r"(?<![0-9])([0-9])$", r"0\1", pattern)
     wanted = {pattern, padded, f"{pattern}/*"}
     chosen = [name for name in names if any(fnmatch.fnmatchcase(name, one) for one in wanted)]
     if not chosen:
         raise SkiptuneError(f"no table matches {pattern!r}; tables: {', '.join(names)}")
     return {name: read_table(folder / f"{name}.yaml", name) for name in chosen}
+
+
+def table_names() -> list[str]:
+    """``<paper>/<name>`` of all tables, in the order of the papers."""
+    folder = Path(CONFIGS) / "table"
+    found = (path.relative_to(folder).with_suffix("").as_posix() for path in folder.glob("*/*.yaml"))
+    return sorted(found, key=order)
 
 
 def read_table(path: Path, name: str) -> TableConfig:

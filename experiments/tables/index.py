@@ -39,13 +39,18 @@ def render_index(results: Path) -> str:
     for scale in SCALES:
         made = {paper: pages(results, scale, paper) for paper in PAPERS}
         if not any(made.values()):
-            lines += ["", f"At {scale} scale nothing was run yet, of any paper."]
+            lines += ["", f"At {scale} scale nothing was run yet, of any paper{_plan(results, scale)}."]
         for paper, some in made.items():
             if some:
                 lines += ["", f"## {PAPERS[paper]}, {scale} scale", "", *HEAD]
                 lines += [_line(page) for page in some]
                 lines += _joint_lines(some)
     return "\n".join([*lines, ""])
+
+
+def _plan(results: Path, scale: str) -> str:
+    page = results / scale / "README.md"
+    return f": [commands, cost and files]({page.relative_to(results).as_posix()})" if page.is_file() else ""
 
 
 def pages(results: Path, scale: str, paper: str) -> list[Page]:

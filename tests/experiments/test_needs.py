@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from experiments.cost import dry_run
-from experiments.needs import SUSTAINED_TFLOPS, Need, Needs, RowNeeds, needs_of, render
+from experiments.needs import SUSTAINED_TFLOPS, Need, Needs, RowNeeds, needs_of
+from experiments.needs_report import needs_list
 from experiments.scale import Scale
 from experiments.tables.read import parse_table
 from skiptune.checkpoints.fetching.official import OfficialFile
@@ -70,14 +71,12 @@ def test_list_adds_up(tmp_path: Path) -> None:
         "p 01": Needs((row(60, 1.0), row(40, 0.5)), {"a.pkl": a, "b.pkl": b}, frozenset({"json"})),
         "p 02": Needs((row(50, 2.0),), {"a.pkl": a, "c.pkl": c, **made}, frozenset({"no_such_module"})),
         "p 03": "wrong",
-        "p 04": None,
     }
     known = [official("a", size=2_000_000), official("b", size=7_000_000), official("d", size=1)]
-    lines = [line.strip() for line in render(tables, known, tmp_path, None).splitlines()]
-    assert "p 01                       100 images      1.5 GPU-h  1 of 2 files missing" in lines
-    assert (
-        "p 03                 broken config: wrong" in lines and "p 04                 no config yet" in lines
-    )
+    lines = [line.strip() for line in needs_list(tables, known, tmp_path, None).splitlines()]
+    by_name = {line[:36].strip(): line[36:].strip() for line in lines}
+    assert by_name["p 01"] == "100 images      1.5 GPU-h  1 of 2 files missing"
+    assert by_name["p 03"] == "broken config: wrong"
     assert any(line.startswith("in total 150 images, 3.5 GPU-hours") for line in lines)
     assert f"a.pkl: missing, 2 MB, free; python scripts/download.py a ({url}/a)" in lines
     assert f"c.pkl: missing, size unknown, {url}/c" in lines
@@ -97,5 +96,7 @@ def test_list_adds_up(tmp_path: Path) -> None:
 
 
 def test_nothing_missing(tmp_path: Path) -> None:
-    text = render({"p 01": Needs((row(1, 0.0),), {}, frozenset({"json"}))}, [], tmp_path, "a GPU of 80 GB")
+    text = needs_list(
+        {"p 01": Needs((row(1, 0.0),), {}, frozenset({"json"}))}, [], tmp_path, "a GPU of 80 GB"
+    )
     assert text.splitlines()[-1].strip() == "nothing" and "all files here" in text

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from script_commands import Server
+from script_commands import ROOT, Server
 
 S2DM = {
     f"{model}_{data}.safetensors"
@@ -30,10 +30,10 @@ def test_list_of_everything(server: Server, tmp_path: Path) -> None:
     (tmp_path / "here" / STATISTICS).write_bytes(b"")
     done = server.run(tmp_path, "paper_check.py", "checkpoints=here")
     assert (done.code, done.err) == (0, "")
-    tables = {line[:22].strip(): line[22:].strip() for line in done.out.splitlines() if line.startswith("  ")}
-    assert tables["skip_tuning 02"].split()[:2] == ["200000", "images"]
-    assert "files missing" in tables["skip_tuning 02"]
-    for last in ("skip_tuning 15", "s2dm 05", "importance_probe 06"):
+    tables = {line[:40].strip(): line[40:].strip() for line in done.out.splitlines() if line.startswith("  ")}
+    assert tables["skip_tuning/02"].split()[:2] == ["200000", "images"]
+    assert "files missing" in tables["skip_tuning/02"]
+    for last in ("skip_tuning/15", "s2dm/05", "importance_probe/06"):
         assert last in tables
     assert "GPU-hours at 60 TFLOP/s sustained (from operation counts, not measured" in done.out
     for wanted in (
@@ -61,13 +61,20 @@ def test_list_of_everything(server: Server, tmp_path: Path) -> None:
 
 
 def test_broken_configuration_fails_after_the_list(server: Server, tmp_path: Path) -> None:
-    done = server.run(tmp_path, "paper_check.py", "++table.rows.1.measure.kind=nothing")
+    done = server.run(tmp_path, "paper_check.py", "~scale.roles.uvit", "page=page.md")
     assert done.code == 2
-    (line,) = [line for line in done.out.splitlines() if line.startswith("  skip_tuning 02")]
-    assert "broken config: unknown kind of measurement 'nothing'" in line
+    (line,) = [line for line in done.out.splitlines() if line.startswith("  skip_tuning/07")]
+    assert "broken config: no role at scale paper is called 'uvit'" in line
     assert done.err.startswith("error: broken configuration: ") and done.err.count("\n") == 1
-    assert "skip_tuning 02" in done.err
-    assert "a sound configuration of skip_tuning 02" in missing(done.out)
+    assert "skip_tuning/07" in done.err and "skip_tuning/02" not in done.err
+    assert "a sound configuration of skip_tuning/07" in missing(done.out)
+    assert not list(tmp_path.iterdir())
+
+
+def test_page_of_commands_and_costs_is_that_of_the_configuration(server: Server, tmp_path: Path) -> None:
+    done = server.run(tmp_path, "paper_check.py", "page=page.md", f"results={ROOT}/results")
+    assert (done.code, done.err) == (0, "")
+    assert (tmp_path / "page.md").read_text() == (ROOT / "results/paper/README.md").read_text()
 
 
 def test_unknown_setting_is_one_line(server: Server, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from experiments.tables.cells import sheets
 from experiments.tables.config import TableConfig
+from experiments.tables.index import render_index
 from experiments.tables.notes import notes, setting
 from experiments.tables.read import parse_table
 from experiments.tables.results import ClaimResult, Provenance, RowResult, TableResult
@@ -152,4 +153,7 @@ def test_the_index_says_what_effects_are_and_joins_the_tables_of_a_claim(tmp_pat
         f"- IP-C9: supported ([Table 4: simulated]({folder}/table_04.md)), "
         f"inconclusive ([Table 3: simulated]({folder}/table_03.md))\n"
     ) in index
-    assert "At paper scale nothing was run yet" in index
+    assert "At paper scale nothing was run yet, of any paper." in index
+    (tmp_path / "paper").mkdir()
+    (tmp_path / "paper/README.md").write_text("commands")
+    assert "of any paper: [commands, cost and files](paper/README.md)." in render_index(tmp_path)

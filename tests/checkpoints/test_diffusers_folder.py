@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import save_file
+from tiny_pipeline import tiny_pipeline
 
 from skiptune.checkpoints.building.convert import convert
 from skiptune.checkpoints.building.diffusers_folder import (
@@ -282,40 +283,9 @@ def test_configurations_of_folders(path: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("xl", [False, True], ids=["SD", "SDXL"])
 def test_prompts_are_encoded_as_by_the_pipeline(tmp_path: Path, xl: bool) -> None:
-    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    pytest.importorskip("transformers", reason="transformers is not installed")
     folder = tmp_path / "made"
-    letters = [letter + end for letter in "abcdefghijklmnopqrstuvwxyz" for end in ("", "</w>")]
-    words = ["<|startoftext|>", "<|endoftext|>", *letters]
-    (tmp_path / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(words)}))
-    (tmp_path / "merges.txt").write_text("#version: 0.2\n")
-    files = str(tmp_path / "vocab.json"), str(tmp_path / "merges.txt")
-    tokenizer = transformers.CLIPTokenizer(*files, model_max_length=16)
-    settings = transformers.CLIPTextConfig(
-        vocab_size=len(words), hidden_size=12, intermediate_size=16, num_hidden_layers=2, projection_dim=6,
-        num_attention_heads=2, max_position_embeddings=16, bos_token_id=0, eos_token_id=1,
-    )  # fmt: skip
-    torch.manual_seed(0)
-    parts: dict[str, Any] = {
-        "vae": diffusers.AutoencoderKL(block_out_channels=(8,), norm_num_groups=4),
-        "unet": diffusers.UNet2DConditionModel(
-            8, 4, 4, layers_per_block=1, block_out_channels=(8, 8), norm_num_groups=4, attention_head_dim=4,
-            cross_attention_dim=12, down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-        ),
-        "text_encoder": transformers.CLIPTextModel(settings).eval(),
-        "tokenizer": tokenizer,
-        "scheduler": diffusers.DDIMScheduler(),
-    }  # fmt: skip
-    if xl:
-        second = transformers.CLIPTextModelWithProjection(settings).eval()
-        pipe = diffusers.StableDiffusionXLPipeline(
-            **parts, text_encoder_2=second, tokenizer_2=tokenizer, add_watermarker=False
-        )
-    else:
-        pipe = diffusers.StableDiffusionPipeline(
-            **parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False
-        )
-    pipe.save_pretrained(folder)
+    pipe = tiny_pipeline(folder, xl)
     ours = prompt_inputs(folder, ["a red fox", None])
     options = {"device": "cpu", "num_images_per_prompt": 1, "do_classifier_free_guidance": True}
     with torch.no_grad():

@@ -75,10 +75,12 @@ def files_of(config: dict[str, Any], generation: Generation) -> ImageFiles:
         raise SkiptuneError(f"class_label is {label!r}, it must be a whole number, or null")
     if label is not None and prompts:
         raise SkiptuneError("give class_label or prompts, not both")
+    if not (folder := Path(str(config["out"]))).name:
+        raise SkiptuneError(f"out is {config['out']!r}: name a folder of its own, such as samples")
     return ImageFiles(
         generation=generation,
         seeds=seeds_of(config["seeds"]),
-        folder=Path(str(config["out"])),
+        folder=folder,
         class_label=label,
         prompts=prompts,
         guidance=Guidance(float(config["guidance"]), config["negative_prompt"]),

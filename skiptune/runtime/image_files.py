@@ -83,7 +83,7 @@ class ImageFiles:
 
     def finish(self) -> None:
         """Write classes (``dataset.json``, as EDM's data sets have it) or prompts of all images there are."""
-        names = sorted(path.name for path in self.folder.glob("[0-9]*.png"))
+        names = sorted(path.name for path in self.folder.glob("*.png") if path.stem.isdecimal())
         if self.prompts:
             prompts = {name: self.prompt(int(Path(name).stem)) for name in names}
             write_atomic(self.folder / PROMPTS, json.dumps(prompts, indent=0) + "\n")

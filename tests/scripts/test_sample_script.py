@@ -127,6 +127,7 @@ def test_prompts(server: Server, tmp_path: Path) -> None:
         (("intervention.rho_bottom=-1",), "rho_bottom"),
         (("model=edm_imagenet64",), "is missing"),
         (("out=/proc/nothing",), "cannot write"),
+        (("out=.",), "name a folder of its own"),
     ],
 )
 def test_mistakes_are_one_line(

@@ -36,7 +36,10 @@ def measurement() -> SampleMeasurement:
     model = yaml.safe_load((ROOT / "configs/model/edm_glyphs.yaml").read_text())
     features = ExtractorRef.resolve({"name": "glyphs_cnn", "kind": "desk"})
     settings = SamplingSettings(
-        resolve_model(model, ROOT), {"name": "euler", "steps": 1}, {"name": "none"}, features
+        model=resolve_model(model, ROOT),
+        sampler={"name": "euler", "steps": 1},
+        intervention={"name": "none"},
+        features=features,
     )
     return SampleMeasurement(
         settings, SeedBlocks(0, 2, 250), RealImages("glyphs", REAL, features, "cpu"), METRICS

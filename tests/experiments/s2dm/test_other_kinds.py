@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -65,11 +66,14 @@ def test_seconds_are_those_of_50_000_images(small: Scale, row: Rows) -> None:
     settings = timed(small, row(TIMES, sampler={"name": "ddim", "steps": 4})).settings
     resolved = settings.resolved()
     assert resolved["drawn"] == DRAWN == 50_000 and resolved["batch"] == 8 and "cores" in resolved["machine"]
+    begin = time.perf_counter()
     found = settings.compute(range(250))
+    elapsed = time.perf_counter() - begin
     names = {name for name in found if name.startswith("seconds_")}
     assert len(names) == 8 and all(found[name].unique().numel() == 1 for name in names)
-    # Not faster than a millionth of a second an image, not slower than a second.
-    assert all(0.05 < float(found[name][0]) < 50_000 for name in names)
+    # One batch of each is a part of what all of it took, however fast or busy the machine is.
+    batches = [float(found[name][0]) * 8 / DRAWN for name in names]
+    assert min(batches) > 0 and 1e-3 * elapsed < sum(batches) < elapsed
 
 
 def test_of_a_chunk_a_batch_is_drawn(small: Scale, row: Rows) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 
 STOPPED = 143  # exit code of a job that stopped because it was told to
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
 
 
 class Stopped(KeyboardInterrupt):
@@ -35,9 +37,11 @@ def stop_on_signals() -> None:
 def finishing_first() -> Iterator[None]:
     """Inside, SIGTERM and Ctrl-C wait for ``check_stop`` too, since what is at hand takes seconds.
 
-    A second one does not wait. Nothing changes in a program that did not call ``stop_on_signals``.
+    A second one does not wait. Nothing changes in a program that did not call ``stop_on_signals``, and in a
+    thread other than the main one, which no signal reaches.
     """
-    if signal.getsignal(signal.SIGTERM) is not _now:
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGTERM) is not _now:
         yield
         return
     before = {number: signal.signal(number, _soon) for number in (signal.SIGTERM, signal.SIGINT)}

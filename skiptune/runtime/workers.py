@@ -9,9 +9,10 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import resource_tracker
 from multiprocessing.process import BaseProcess
 from types import TracebackType
 from typing import Any, Protocol, TypeVar
@@ -22,7 +23,12 @@ from threadpoolctl import threadpool_limits
 from skiptune.errors import SkiptuneError
 from skiptune.runtime.stopping import check_stop, stop_wanted
 
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+# Read by OpenMP and BLAS when a worker loads them, before our code runs there.
+_ONE_THREAD = dict.fromkeys(
+    ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1"
+)
+# What a killed process leaves is removed; there is nothing that its user should do.
+_QUIET_TRACKER = {"PYTHONWARNINGS": "ignore:resource_tracker:UserWarning"}
 
 
 class Task(Protocol):
@@ -131,11 +137,11 @@ class Workers:
         return results, failure
 
     def _submit(self, task: Task) -> Future[Any]:
-        if self._executor is None:
-            context = multiprocessing.get_context("spawn")
-            self._executor = ProcessPoolExecutor(self.count, context, _start_worker)
         before = set(multiprocessing.active_children())
-        with _one_thread_environment(), _interrupts_blocked():
+        with _environment(_ONE_THREAD), unheard_by_children(signal.SIGINT, signal.SIGUSR2):
+            if self._executor is None:
+                context = multiprocessing.get_context("spawn")
+                self._executor = ProcessPoolExecutor(self.count, context, _start_worker)
             future = self._executor.submit(task)  # starts a worker if none is idle
             self._processes |= set(multiprocessing.active_children()) - before
         return future
@@ -181,10 +187,9 @@ def end_with_parent() -> None:
 
 
 @contextlib.contextmanager
-def _one_thread_environment() -> Iterator[None]:
-    # Read by OpenMP and BLAS when a worker loads them, before our code runs there.
-    before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
-    os.environ.update(dict.fromkeys(_THREAD_VARIABLES, "1"))
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
     try:
         yield
     finally:
@@ -196,13 +201,20 @@ def _one_thread_environment() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _interrupts_blocked() -> Iterator[None]:
-    # Inherited by workers: what a terminal or a scheduler tells all processes reaches only this one.
+def unheard_by_children(*numbers: signal.Signals) -> Iterator[None]:
+    """Processes spawned inside never hear these signals, from their first instruction on; this one later.
+
+    What a terminal or a scheduler tells all processes then reaches only the one that decides.
+    """
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGUSR2})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
     try:
+        # The first spawn would start it, and unblock signals on the way.
+        with _environment(_QUIET_TRACKER):
+            resource_tracker.ensure_running()
+        signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

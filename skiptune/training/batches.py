@@ -17,7 +17,8 @@ from torch import Tensor
 
 from skiptune.data import load_dataset
 from skiptune.errors import SkiptuneError
-from skiptune.runtime.workers import end_with_parent
+from skiptune.runtime.stopping import STOPPING
+from skiptune.runtime.workers import end_with_parent, unheard_by_children
 
 AHEAD = 4  # batches that are made ahead, for every process
 
@@ -51,11 +52,13 @@ class Batches:
             for start in self.starts:
                 yield self.at(start)
             return
-        pool = ProcessPoolExecutor(loaders, multiprocessing.get_context("spawn"), _begin)
+        with unheard_by_children(*STOPPING):
+            pool = ProcessPoolExecutor(loaders, multiprocessing.get_context("spawn"), _begin)
         try:
             waiting = deque[Future[tuple[np.ndarray, np.ndarray]]]()
             for start in self.starts:
-                waiting.append(pool.submit(self.arrays_at, start))
+                with unheard_by_children(*STOPPING):  # it starts a process if none is idle
+                    waiting.append(pool.submit(self.arrays_at, start))
                 if len(waiting) == AHEAD * loaders:
                     yield _tensors(waiting.popleft())
             while waiting:
@@ -83,7 +86,7 @@ def _tensors(future: Future[tuple[np.ndarray, np.ndarray]]) -> Batch:
 
 
 def _begin() -> None:
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2):
+    for number in STOPPING:
         signal.signal(number, signal.SIG_IGN)  # who stops the training ends this process
     torch.set_num_threads(1)
     threading.Thread(target=end_with_parent, daemon=True).start()

@@ -106,7 +106,8 @@ def load_state(
             generator.set_state(file.get_tensor("generator"))
             return step, seconds, recent
     except (OSError, SafetensorError, LookupError, TypeError, ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+        # What it lacks, earlier versions did not write.
+        reason = f"it has no {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
         raise SkiptuneError(
             f"cannot continue from {path} ({reason}); delete the file to train from the beginning"
         ) from error

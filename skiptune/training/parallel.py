@@ -16,7 +16,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 from skiptune.errors import SkiptuneError
-from skiptune.runtime.workers import end_with_parent
+from skiptune.runtime.stopping import STOPPING
+from skiptune.runtime.workers import end_with_parent, unheard_by_children
 
 _LOST = "a training worker ended (killed, out of memory?): run the same command again to go on"
 
@@ -45,7 +46,8 @@ def other_workers(count: int, work: Callable[..., object], *arguments: Any) -> I
                     args=(sender, work, rank, rendezvous, *arguments),
                     name=f"training worker {rank}",
                 )
-                process.start()
+                with unheard_by_children(*STOPPING):
+                    process.start()
                 processes.append(process)
                 started.append(receiver)
             for process, receiver in zip(processes, started, strict=True):
@@ -94,7 +96,7 @@ def _other_worker(
     started: Connection, work: Callable[..., object], rank: int, rendezvous: str, *arguments: Any
 ) -> None:
     # Who stops the first worker stops this one, which it ends.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2):
+    for number in STOPPING:
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=end_with_parent, daemon=True).start()
     started.send(rank)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import copy
+import multiprocessing
 import os
 import signal
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -67,15 +70,26 @@ def export(state: TrainingState, folder: Path) -> Path:
 
 
 def stop(folder: Path, number: int, after: int) -> None:
-    """Train until a checkpoint, then send a signal to all processes of this program."""
+    """Train until a checkpoint, then send a signal to all processes of this program.
+
+    ``after`` -1 "images" it is sent when the first process that helps has been started, after -2 when the
+    second has been; either is importing then.
+    """
     stop_on_signals()
+
+    def send() -> None:
+        while len(multiprocessing.active_children()) < -after:
+            time.sleep(0.001)
+        os.killpg(os.getpgid(0), number)
 
     def on_checkpoint(images: int, state: TrainingState) -> None:
         if images == after:
-            os.killpg(os.getpgid(0), number)
+            send()
 
+    if after < 0:
+        threading.Thread(target=send, daemon=True).start()
     try:
-        train(stopped(), folder, on_checkpoint=on_checkpoint)
+        train(stopped(), folder, on_checkpoint=on_checkpoint, loaders=1)
     except KeyboardInterrupt as error:  # as Stopped is
         print(type(error).__name__, error)
 

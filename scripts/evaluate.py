@@ -16,10 +16,10 @@ from pathlib import Path
 
 import yaml
 
-from scripts.common import CONFIGS, INTERRUPTED, USER_ERROR, complain, settings_of, stop
+from scripts.common import CONFIGS, INTERRUPTED, USER_ERROR, chosen_device, complain, settings_of, stop
 from skiptune.data import DATASETS
 from skiptune.errors import SkiptuneError
-from skiptune.evaluation.evaluation import Evaluation
+from skiptune.evaluation.evaluation import PLACES, Evaluation, needs_reference
 from skiptune.runtime.distributed import join, tell_others, world
 from skiptune.runtime.stopping import Stopped, stop_on_signals
 
@@ -27,9 +27,11 @@ from skiptune.runtime.stopping import Stopped, stop_on_signals
 def main(arguments: Sequence[str]) -> None:
     """``key=value`` arguments over ``configs/evaluate.yaml``; for Hydra ``features`` would be a group."""
     settings = settings_of("evaluate", arguments)
-    if settings["reference"]:
-        settings["reference"] = published(str(settings["reference"]), Path(settings["checkpoints"]))
+    settings |= {key: str(settings[key]) for key in PLACES if type(settings[key]) is int}  # a folder 2026
+    if isinstance(settings["reference"], str) and needs_reference(settings["metrics"]):
+        settings["reference"] = published(settings["reference"], Path(str(settings["checkpoints"])))
     join()
+    chosen_device(settings["device"])
     with contextlib.redirect_stdout(sys.stderr):  # some libraries print
         result = Evaluation(**settings).result()
     if world().is_main:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +29,11 @@ from skiptune.runtime.store import RunStore
 
 SCORES = {"lpips": True, "hps_v2": False}  # of single images -> whether lower is better
 ALONE = {"is", "accuracy", "hps_v2"}  # they need no reference
+PLACES = (
+    *("generated", "reference", "features", "reference_features", "prompts", "extractor_weights"),
+    *("lpips_weights", "hps_weights", "checkpoints", "data", "outputs"),
+)
+NAMES = ("protocol", "extractor", "lpips_backbone", "device")
 NO_REFERENCE = Reference(LowRankGaussian(torch.zeros(0), torch.zeros(0, 0)))
 DIVIDED = 5_000  # images from which on the work of comparing them is divided over the workers
 
@@ -54,7 +59,7 @@ class Evaluation:
         lpips_backbone, lpips_weights, hps_weights: the networks of these scores.
         data, outputs: folders of data sets, and of the features that are kept.
         workers: processes; `auto`: one a core.
-        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        device: `auto`, `cpu`, or `cuda`, torch's current one.
 
     Raises:
         SkiptuneError: settings that make no sense, before any work.
@@ -84,8 +89,13 @@ class Evaluation:
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        if isinstance(self.metrics, str) or not self.metrics:
-            raise SkiptuneError("no metrics given: name at least one, metrics=[fid]")
+        asked = self.metrics
+        if not asked or not isinstance(asked, list | tuple) or not all(isinstance(x, str) for x in asked):
+            raise SkiptuneError(f"metrics are {asked!r}: name at least one, metrics=[fid]")
+        for key in (*PLACES, *NAMES):
+            value = getattr(self, key)
+            if not isinstance(value, str | Path) and not (value is None and key in PLACES):
+                raise SkiptuneError(f"{key} is {value!r}: use a {'name' if key in NAMES else 'path'}")
         _ = self._of_features
         if type(self._block_count) is not int:
             raise SkiptuneError(f"blocks is {self.blocks!r}: use a whole number")
@@ -143,7 +153,7 @@ class Evaluation:
         reference = NO_REFERENCE
         if self._real is not None:
             needed = any("reference_features" in get_metric(name).needs for name in wanted)
-            inside = self._images(self._real) if self.reference else None
+            inside = self._images(self._real)
             reference = reader.reference(self._real, self.reference_images, needed, inside)
         has = {"labels", "logits"} | ({"reference_features"} if reference.features is not None else set())
         check_metrics(wanted, has)
@@ -221,10 +231,15 @@ class Evaluation:
 
     @cached_property
     def _real(self) -> Given | None:
-        if ALONE.issuperset([*self._of_features, *self._of_images]):
+        if not needs_reference(self.metrics):
             return None
         given = self.reference_features, self.reference
         return given_reference(*given, Path(self.data), self.class_folders)
+
+
+def needs_reference(metrics: Any) -> bool:
+    """Whether any of these metrics compares the images with others."""
+    return not isinstance(metrics, Iterable) or not ALONE.issuperset(map(str, metrics))
 
 
 def compare(

@@ -128,6 +128,7 @@ def test_data_sets_by_name(evaluate: Evaluate) -> None:
 def test_images_beside_statistics_are_used_where_features_are_needed(evaluate: Evaluate) -> None:
     same = ("generated=pictures", "extractor=glyphs_cnn", "metrics=[precision_recall]", "protocol=adm")
     assert result(evaluate(*same, "reference=adm.npz"))["metrics"] == {"precision": 1, "recall": 1}
+    assert result(evaluate(*same[:-1], "reference_features=adm.npz", same[-1]))["metrics"]["recall"] == 1
     with_statistics = evaluate("features=a.npz", "reference=adm.npz")
     assert result(with_statistics)["images"] == {"generated": 300, "reference": None}
 
@@ -150,7 +151,12 @@ def test_images_beside_statistics_are_used_where_features_are_needed(evaluate: E
         ("features=a.npz reference=other.npz extractor=glyphs_cnn", "holds no images"),
         ("features=a.npz reference=statistics.npz metrics=[kid]", "kid needs the features"),
         ("features=a.npz reference_features=b.npz metrics=[fud]", "unknown metric 'fud'"),
-        ("features=a.npz reference_features=b.npz metrics=[]", "no metrics"),
+        ("features=a.npz reference_features=b.npz metrics=[]", "name at least one"),
+        ("features=a.npz reference_features=b.npz metrics=5", "metrics are 5: name at least one"),
+        ("features=a.npz reference_features=b.npz protocol=[x]", "protocol is ['x']: use a name"),
+        ("generated=pictures reference=b.npz extractor=[x]", "extractor is ['x']: use a name"),
+        ("features=[a.npz] reference=b.npz", "features is ['a.npz']: use a path"),
+        ("features=a.npz reference=b.npz device=cuda:1", "unknown device 'cuda:1'"),
         ("features=a.npz reference_features=b.npz blocks=7", "do not part into 7"),
         ("features=a.npz reference_features=b.npz blocks=x", "blocks is 'x'"),
         ("features=a.npz reference_features=b.npz blocks=2 protocol=adm", "made of 1 blocks, not of 2"),

@@ -52,22 +52,22 @@ class Reader:
             return run.read(count, self.store, workers, f"features of {Path(given.place).name}")
 
     def reference(
-        self, real: Given, images: int | None, features_needed: bool, inside: ImageSource | None
+        self, real: Given, images: int | None, features_needed: bool, inside: ImageSource
     ) -> Reference:
         """What is there of the reference: features, else statistics, of ADM's batches both.
 
         Args:
             images: the first so many of the reference's images; None: all.
             features_needed: a metric needs them, statistics alone are not enough.
-            inside: the images that an npz file holds, should it hold any; None: they are not meant.
+            inside: the images that an npz file holds, should it hold any.
         """
         if isinstance(real, ImageSource):
             return Reference.from_features(self.features(real, images))
         names = array_names(real)
-        if inside is not None and real.suffix == NPZ and not {*FEATURES, "mu"} & set(names):
+        if real.suffix == NPZ and not {*FEATURES, "mu"} & set(names):
             return Reference.from_features(self.features(inside, images))
         reference = read_reference(real)
-        if inside is not None and features_needed and reference.features is None and "arr_0" in names:
+        if features_needed and reference.features is None and "arr_0" in names:
             return Reference(reference.gaussian, self.features(inside, images))
         return reference
 

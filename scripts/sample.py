@@ -11,79 +11,68 @@ if os.path.realpath(sys.path[0]) == here:  # else scripts/inspect.py would hide 
 
 import json
 import re
-import time
 from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 
 from experiments.drawings.grid import grid
 from scripts.common import command, generation_of, processors
 from skiptune.data.pictures import decode
+from skiptune.data.png import png, texts_of
+from skiptune.data.texts import list_of_texts
 from skiptune.errors import SkiptuneError
-from skiptune.runtime.distributed import barrier, share, world
+from skiptune.runtime.distributed import barrier, world
+from skiptune.runtime.files import write_atomic
+from skiptune.runtime.filling import fill_in, in_turn, still_missing
 from skiptune.runtime.generation import Generation
-from skiptune.runtime.image_files import NFE, ImageBatch, ImageFiles, text
+from skiptune.runtime.image_files import NFE, ImageFiles
 from skiptune.runtime.progress import Progress
 from skiptune.runtime.prompted import Guidance
 
 SHOWN = 64  # images in the picture of all
+MOST = 10_000_000  # images that one folder is asked for
+OVERVIEW = "overview"  # text of the picture of all
 
 
 @command("sample")
 def main(config: dict[str, Any]) -> None:
     device, workers = processors(config)
     files = files_of(config, Generation(**generation_of(config, device)))
-    if world().is_main:
-        files.begin()
-    barrier()
-    # The share of a rank is that of all batches: those that are missing become fewer.
-    missing = [batch for batch in share(files.batches(), world()) if batch.absent]
-    left = sum(len(batch.seeds) for batch in missing)
-    all_of_share = sum(len(batch.seeds) for batch in share(files.batches(), world()))
-    started = time.perf_counter()
-    with Progress(
-        all_of_share,
-        label=f"images of {config['model']['name']}",
-        initial=all_of_share - left,
-        silent=not world().is_main,
-    ) as progress:
-
-        def on_done(batch: ImageBatch) -> None:
-            progress.advance(len(batch.seeds))
-
-        workers.run(missing, on_done)
-    seconds = time.perf_counter() - started
+    check_overview(overview_of(files.folder))
+    rate = None
+    with files.opened():
+        if missing := still_missing(in_turn(files.batches(), world())):
+            silent = not world().is_main
+            label = f"images of {config['model']['name']}"
+            progress = Progress(len(files.seeds), label=label, initial=files.there(), silent=silent)
+            _, rate = fill_in(missing, workers, progress, files.there)
     barrier()
     if world().is_main:
         files.finish()
+        draw(files)
         report = {
             "folder": str(files.folder),
-            "overview": str(overview(files)),
+            "overview": str(overview_of(files.folder)),
             "images": len(files.seeds),
-            "nfe": int(text(files.path(files.seeds[0]))[NFE]),
-            "images_per_second": left / seconds if left else None,
+            "nfe": int(texts_of(files.path(files.seeds[0]))[NFE]),
+            "images_per_second": rate,
         }
         print(json.dumps(report), flush=True)
 
 
 def files_of(config: dict[str, Any], generation: Generation) -> ImageFiles:
     """Which images a configuration asks for. Raises SkiptuneError for settings that make no sense."""
-    label, prompts = config["class_label"], prompts_of(config["prompts"])
-    if label is not None and type(label) is not int:
-        raise SkiptuneError(f"class_label is {label!r}, it must be a whole number, or null")
-    if label is not None and prompts:
-        raise SkiptuneError("give class_label or prompts, not both")
-    if not (folder := Path(str(config["out"]))).name:
-        raise SkiptuneError(f"out is {config['out']!r}: name a folder of its own, such as samples")
+    out = config["out"]
+    if not isinstance(out, str) or Path(out).name in ("", ".."):
+        raise SkiptuneError(f"out is {out!r}: name a folder of its own, such as samples")
     return ImageFiles(
         generation=generation,
         seeds=seeds_of(config["seeds"]),
-        folder=folder,
-        class_label=label,
-        prompts=prompts,
-        guidance=Guidance(float(config["guidance"]), config["negative_prompt"]),
+        folder=Path(out),
+        class_label=config["class_label"],
+        prompts=prompts_of(config["prompts"], config["prompts_file"]),
+        guidance=Guidance(config["guidance"], config["negative_prompt"]),
     )
 
 
@@ -91,7 +80,7 @@ def seeds_of(given: Any) -> tuple[int, ...]:
     """Seeds as numbers and ranges, both ends included: ``0-63``, ``0,5,10-20``, 7 or a list; each once.
 
     Raises:
-        SkiptuneError: anything else.
+        SkiptuneError: anything else, or too many.
     """
     parts = given if isinstance(given, list) else str(given).split(",")
     seeds: dict[int, None] = {}
@@ -100,31 +89,41 @@ def seeds_of(given: Any) -> tuple[int, ...]:
         first, last = (0, -1) if found is None else (int(found[1]), int(found[2] or found[1]))
         if first > last:
             raise SkiptuneError(f"seeds: {str(part)!r} is no number or range such as 0-63")
+        if len(seeds) + last - first >= MOST:
+            raise SkiptuneError(f"seeds: more than {MOST:,} images for one folder; divide them among several")
         seeds.update(dict.fromkeys(range(first, last + 1)))
-    if not seeds:
-        raise SkiptuneError("seeds: none are given")
     return tuple(seeds)
 
 
-def prompts_of(given: Any) -> tuple[str, ...]:
-    """A text, a list of texts, or the lines of a file. Raises SkiptuneError for no text."""
+def prompts_of(given: Any, file: Any) -> tuple[str, ...]:
+    """A text or a list of texts, or those of a file. Raises SkiptuneError for anything else."""
     if given is None:
-        return ()
-    if isinstance(given, str) and Path(given).is_file():
-        given = Path(given).read_text(encoding="utf-8").splitlines()
+        return () if file is None else list_of_texts(Path(str(file)))
+    if file is not None:
+        raise SkiptuneError("give prompts or prompts_file, not both")
     texts = tuple(given) if isinstance(given, list) else (given,)
-    if not texts or not all(isinstance(each, str) and each for each in texts):
-        raise SkiptuneError("prompts must be a text, a list of texts, or a file with one a line")
+    if not texts or not all(isinstance(each, str) and each.strip() for each in texts):
+        raise SkiptuneError("prompts must be a text or a list of texts; prompts_file reads them from a file")
     return texts
 
 
-def overview(files: ImageFiles) -> Path:
-    """Draws the first images in one picture beside the folder; returns its path."""
+def overview_of(folder: Path) -> Path:
+    """The picture of the first images, beside their folder."""
+    return folder.with_name(folder.name + ".png")
+
+
+def check_overview(path: Path) -> None:
+    """Raises SkiptuneError for somebody else's picture of that name."""
+    if path.exists() and OVERVIEW not in texts_of(path):
+        raise SkiptuneError(f"{path} is there already, the overview would replace it: choose another out")
+
+
+def draw(files: ImageFiles) -> None:
+    """The overview."""
     shown = [files.path(seed) for seed in files.seeds[:SHOWN]]
     images = torch.stack([decode(str(each), each.read_bytes()) for each in shown])
-    path = files.folder.with_name(files.folder.name + ".png")
-    Image.fromarray(grid(images, columns=min(8, len(shown)))).save(path)
-    return path
+    tiles = torch.from_numpy(grid(images, columns=min(8, len(shown)))).permute(2, 0, 1)
+    write_atomic(overview_of(files.folder), png(tiles, {OVERVIEW: files.folder.name}))
 
 
 if __name__ == "__main__":

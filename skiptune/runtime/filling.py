@@ -6,7 +6,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, Protocol, Self, TypeVar
 
 from skiptune.runtime.claims import POLL, claimed, give_back_dead
 from skiptune.runtime.distributed import World, share, world
@@ -17,6 +18,26 @@ from skiptune.runtime.store import RunStore
 from skiptune.runtime.workers import Workers
 
 T = TypeVar("T")
+
+
+class Fillable(Protocol):
+    """A task whose files several processes may be making; a small picklable value."""
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The files that are claimed by whoever makes them."""
+        ...
+
+    def missing(self) -> Self | None:
+        """What of it is left to do; None if nothing is. Raises SkiptuneError at a file that is cut off."""
+        ...
+
+    def __call__(self) -> Any:
+        """Make what nobody else is making; false if that is nothing."""
+        ...
+
+
+TaskT = TypeVar("TaskT", bound=Fillable)
 
 LOOK = 1.0  # seconds between two looks at what is there
 
@@ -50,9 +71,24 @@ def fill(tasks: Sequence[SharedChunk], store: RunStore, workers: Workers, label:
         absent = sum(not path.exists() for task in missing for path in task.paths)
         return images * (total - absent) // total
 
-    before, started = there(), time.perf_counter()
-    with Progress(images, label=label, initial=before, silent=not world().is_main) as progress:
-        looked = started
+    progress = Progress(images, label=label, initial=there(), silent=not world().is_main)
+    seconds, rate = fill_in(missing, workers, progress, there)
+    lacking = Counter(chunk.run.id for task in missing for chunk in task.chunks)
+    return Filled(lacking, seconds, rate)
+
+
+def fill_in(
+    missing: Sequence[TaskT], workers: Workers, progress: Progress, there: Callable[[], int]
+) -> tuple[float, float]:
+    """Do what is missing; returns, when all of it is there, wall-clock seconds and progress a second.
+
+    ``there`` says how much is there of the progress' total; the main process asks now and then.
+
+    Raises:
+        SkiptuneError: as the tasks do.
+    """
+    started = looked = time.perf_counter()
+    with progress:
 
         def look() -> None:
             nonlocal looked
@@ -60,11 +96,10 @@ def fill(tasks: Sequence[SharedChunk], store: RunStore, workers: Workers, label:
                 progress.reach(there())
                 looked = time.perf_counter()
 
-        _work(missing, workers, look)
-        progress.reach(images)
+        _work(list(missing), workers, look)
+        progress.reach(progress.total)
     seconds = time.perf_counter() - started
-    lacking = Counter(chunk.run.id for task in missing for chunk in task.chunks)
-    return Filled(lacking, seconds, (images - before) / seconds)
+    return seconds, (progress.total - progress.initial) / seconds
 
 
 def in_turn(tasks: Sequence[T], world: World) -> list[T]:
@@ -74,12 +109,12 @@ def in_turn(tasks: Sequence[T], world: World) -> list[T]:
     return [*mine, *reversed(others)]
 
 
-def still_missing(tasks: Sequence[SharedChunk]) -> list[SharedChunk]:
+def still_missing(tasks: Sequence[TaskT]) -> list[TaskT]:
     """What is left to do. Raises SkiptuneError at a chunk that is cut off."""
     return [rest for task in tasks if (rest := task.missing()) is not None]
 
 
-def _work(missing: list[SharedChunk], workers: Workers, look: Callable[[], None]) -> None:
+def _work(missing: list[TaskT], workers: Workers, look: Callable[[], None]) -> None:
     folders = {path.parent for task in missing for path in task.paths}
     try:
         while missing:

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from skiptune.data.folder import LABELS
 from skiptune.data.images import to_uint8
+from skiptune.data.png import png, texts_of
 from skiptune.errors import SkiptuneError
-from skiptune.runtime.files import read_json, unreadable, write_atomic
+from skiptune.runtime.claims import claimed, claiming, made_once
+from skiptune.runtime.files import read_json, remove_stale, write_atomic
 from skiptune.runtime.generation import Generation, not_finite, sample_images
 from skiptune.runtime.memory import saying_what_fits
 from skiptune.runtime.precision import in_precision
 from skiptune.runtime.prompted import UNGUIDED, Guidance, prompted_model
 from skiptune.runtime.provenance import provenance
 from skiptune.samplers import make_sampler
+from skiptune.samplers.noise import SEEDS
 
 RECORD, PROMPTS = "sampling.json", "prompts.json"
 CLASS, NFE, PROMPT = "class", "nfe", "prompt"  # texts of the PNG files
@@ -33,8 +36,13 @@ class ImageFiles:
     """The images of some seeds in a folder, ``000012.png`` for seed 12, and what they were made with.
 
     Attributes:
+        seeds: below 2^32, as many as there is noise.
         class_label: of every image of a network with classes; None: drawn from its seed.
         prompts: of a text-to-image model; the image of seed ``i`` has number ``i`` modulo their number.
+        guidance: of prompts.
+
+    Raises:
+        SkiptuneError: settings that make no sense.
     """
 
     generation: Generation
@@ -44,13 +52,31 @@ class ImageFiles:
     prompts: tuple[str, ...] = ()
     guidance: Guidance = UNGUIDED
 
+    def __post_init__(self) -> None:
+        if not self.seeds or not 0 <= min(self.seeds) <= max(self.seeds) < SEEDS:
+            raise SkiptuneError(f"seeds: give at least one, from 0 to {SEEDS - 1}")
+        if self.class_label is not None and type(self.class_label) is not int:
+            raise SkiptuneError(f"class_label is {self.class_label!r}, it must be a whole number, or null")
+        if self.class_label is not None and self.prompts:
+            raise SkiptuneError("give class_label or prompts, not both")
+        if self.guidance != UNGUIDED and not self.prompts:
+            raise SkiptuneError("guidance is that of prompts: give prompts, or leave it at 1")
+
     @property
     def identity(self) -> dict[str, Any]:
-        """What determines the image of a seed, as plain values. Raises SkiptuneError as ``Generation``."""
+        """What determines the image of a seed, as plain values. Raises SkiptuneError as ``Generation``.
+
+        Its company does so within rounding: kernels choose algorithms by the size of a batch.
+        """
         more: dict[str, Any] = {} if self.class_label is None else {"class_label": self.class_label}
         if self.prompts:
             more = {"prompts": list(self.prompts), "guidance": self.guidance.identity}
         return {**self.generation.identity, **more}
+
+    @property
+    def record(self) -> Path:
+        """The file that says what the images were made with."""
+        return self.folder / RECORD
 
     def path(self, seed: int) -> Path:
         return self.folder / f"{seed:06d}.png"
@@ -58,36 +84,64 @@ class ImageFiles:
     def prompt(self, seed: int) -> str:
         return self.prompts[seed % len(self.prompts)]
 
-    def begin(self) -> None:
-        """Write the record, unless it is there.
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[None]:
+        """The folder is for these images inside the block; a block that fails leaves no empty one locked.
 
         Raises:
-            SkiptuneError: the folder holds images that were made otherwise.
+            SkiptuneError: it holds images that were made otherwise, or by another program.
         """
-        record = self.folder / RECORD
-        if not record.exists():
-            made = {"made_with": self.identity, "provenance": provenance(self.generation.device)}
-            write_atomic(record, json.dumps(made, indent=1) + "\n")
-            return
-        found, own = read_json(record).get("made_with"), json.loads(json.dumps(self.identity))
+        self.begin()
+        try:
+            yield
+        except BaseException:
+            if not _numbered(self.folder) and not claimed([self.folder]):
+                self.record.unlink(missing_ok=True)
+            raise
+
+    def begin(self) -> None:
+        """Write the record, unless it is there. Any number of processes may, the first one decides.
+
+        Raises:
+            SkiptuneError: as ``opened``.
+        """
+        own = json.loads(json.dumps(self.identity))
+        if not self.record.exists():
+            if _numbered(self.folder) and not self.record.exists():
+                raise SkiptuneError(
+                    f"{self.folder} holds numbered PNG files but no {RECORD}: choose another folder"
+                )
+            made = {"made_with": own, "provenance": provenance(self.generation.device)}
+            text = json.dumps(made, indent=1) + "\n"
+            made_once(self.record, lambda: write_atomic(self.record, text))
+        content = read_json(self.record)
+        found = content.get("made_with") if isinstance(content, dict) else None
+        if not isinstance(found, dict):
+            raise SkiptuneError(f"{self.record} is no record of images: choose another folder")
         if found != own:
-            keys = [key for key in {**(found or {}), **own} if (found or {}).get(key) != own.get(key)]
-            raise SkiptuneError(
-                f"{self.folder} holds images with another {', '.join(keys)}; choose another folder"
-            )
+            keys = [key for key in {**found, **own} if found.get(key) != own.get(key)]
+            what = "holds images with" if _numbered(self.folder) else f"is, by its {RECORD}, for images with"
+            raise SkiptuneError(f"{self.folder} {what} another {', '.join(keys)}; choose another folder")
+        remove_stale(self.folder)
 
     def batches(self) -> list[ImageBatch]:
-        """What goes through the network together, ``micro_batch`` seeds in order: tasks for workers."""
+        """What goes through the network together, ``micro_batch`` seeds in order: tasks of ``fill_in``."""
         size = self.generation.micro_batch
         return [ImageBatch(self, self.seeds[i : i + size]) for i in range(0, len(self.seeds), size)]
 
+    def there(self) -> int:
+        """How many of the images there are."""
+        present = set(_numbered(self.folder))
+        return sum(self.path(seed).name in present for seed in self.seeds)
+
     def finish(self) -> None:
         """Write classes (``dataset.json``, as EDM's data sets have it) or prompts of all images there are."""
-        names = sorted(path.name for path in self.folder.glob("*.png") if path.stem.isdecimal())
+        names = sorted(_numbered(self.folder))
         if self.prompts:
             prompts = {name: self.prompt(int(Path(name).stem)) for name in names}
             write_atomic(self.folder / PROMPTS, json.dumps(prompts, indent=0) + "\n")
-        texts = {name: text(self.folder / name) for name in names}
+            return
+        texts = {name: texts_of(self.folder / name) for name in names}
         if all(CLASS in about for about in texts.values()):
             labels = [[name, int(about[CLASS])] for name, about in texts.items()]
             write_atomic(self.folder / LABELS, json.dumps({"labels": labels}) + "\n")
@@ -95,7 +149,7 @@ class ImageFiles:
 
 @dataclass(frozen=True)
 class ImageBatch:
-    """The images of one batch of seeds. Called, it writes those that are not there."""
+    """The images of one batch of seeds. Called, it writes those that are not there and says how many."""
 
     files: ImageFiles
     seeds: tuple[int, ...]
@@ -105,19 +159,32 @@ class ImageBatch:
         """Those of the seeds whose images are not there."""
         return tuple(seed for seed in self.seeds if not self.files.path(seed).exists())
 
-    def __call__(self) -> None:
-        """Makes all of them, whose bits depend on their company.
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The absent file that is written last, so that one claim stands for all."""
+        return tuple(self.files.path(seed) for seed in self.absent[-1:])
+
+    def missing(self) -> ImageBatch | None:
+        """The batch, unless all of it is there."""
+        return self if self.absent else None
+
+    def __call__(self) -> int:
+        """Makes all of them, whose bits depend on their company; none if another process is making them.
 
         Raises:
             SkiptuneError: NaN or infinity in an image, out of memory, a folder that cannot be written.
         """
-        files, made = self.files, self.files.generation
+        with claiming(self.paths) as mine:
+            return self._write() if mine else 0
+
+    def _write(self) -> int:
+        files, made, absent = self.files, self.files.generation, self.absent
         with saying_what_fits(made.micro_batch, made.device), in_precision(made.precision, made.device):
             x, labels, nfe = self.images()
         if (error := not_finite(x, self.seeds, made.intervention)) is not None:
             raise error
         pixels = to_uint8(x, made.model.rounding).cpu()
-        for seed in self.absent:
+        for seed in absent:
             row = self.seeds.index(seed)
             about = {NFE: str(nfe)}
             if labels is not None:
@@ -125,6 +192,7 @@ class ImageBatch:
             if files.prompts:
                 about[PROMPT] = files.prompt(seed)
             write_atomic(files.path(seed), png(pixels[row], about))
+        return len(absent)
 
     @torch.inference_mode()
     def images(self) -> tuple[Tensor, Tensor | None, int]:
@@ -136,27 +204,23 @@ class ImageBatch:
                 made.network, sampler, [made.intervention], self.seeds, made.noise_device, files.class_label
             )
             return x, labels, nfe
-        model = prompted_model(made.model, made.device, files.prompts, files.guidance, made.compile)
-        denoiser = model.of([seed % len(files.prompts) for seed in self.seeds])
+        prompts = [files.prompt(seed) for seed in self.seeds]
+        rows = {text: row for row, text in enumerate(dict.fromkeys(prompts))}
+        model = prompted_model(made.model, made.device, list(rows), files.guidance, made.compile)
+        denoiser = model.of([rows[text] for text in prompts])
         ((x, nfe),), _ = sample_images(denoiser, sampler, [made.intervention], self.seeds, made.noise_device)
         return model.decode(x), None, nfe
 
 
-def png(image: Tensor, about: dict[str, str]) -> bytes:
-    """uint8 ``[C, H, W]`` with 1 or 3 channels as the bytes of a PNG file with these texts."""
-    pixels = image.permute(1, 2, 0).contiguous().numpy()
-    info = PngInfo()
-    for key, value in about.items():
-        info.add_itxt(key, value)
-    out = BytesIO()
-    Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(out, "PNG", pnginfo=info)
-    return out.getvalue()
-
-
-def text(path: Path) -> dict[str, str]:
-    """The texts of a PNG file. Raises SkiptuneError if it cannot be read."""
+def _numbered(folder: Path) -> list[str]:
+    """Names of the PNG files in a folder that seeds could have given them."""
     try:
-        with Image.open(path) as image:
-            return dict(getattr(image, "text", {}))
-    except OSError as error:
-        raise unreadable(path, error) from error
+        with os.scandir(folder) as entries:
+            return [entry.name for entry in entries if _is_numbered(entry.name)]
+    except FileNotFoundError:
+        return []
+
+
+def _is_numbered(name: str) -> bool:
+    stem, dot, suffix = name.rpartition(".")
+    return suffix == "png" and stem.isdecimal()

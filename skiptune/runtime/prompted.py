@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,15 +15,29 @@ from skiptune.checkpoints.prompted import inputs_of_prompts
 from skiptune.denoisers import Denoiser
 from skiptune.denoisers.diffusers_network import Prompted
 from skiptune.denoisers.latent import LatentDenoiser
+from skiptune.errors import SkiptuneError
 from skiptune.runtime.networks import cached_model, compiled_model
 
 
 @dataclass(frozen=True)
 class Guidance:
-    """Classifier-free guidance: its scale, 1 for none, and the text of its other half, empty by default."""
+    """Classifier-free guidance: its scale, 1 for none, the text of its other half, None for the model's.
+
+    Raises:
+        SkiptuneError: a scale that is no finite number, a text that is none, or one without guidance.
+    """
 
     scale: float = 1.0
     negative: str | None = None
+
+    def __post_init__(self) -> None:
+        if type(self.scale) not in (int, float) or not math.isfinite(self.scale):
+            raise SkiptuneError(f"guidance is {self.scale!r}, it must be a number; 1 is none")
+        object.__setattr__(self, "scale", float(self.scale))
+        if self.negative is not None and type(self.negative) is not str:
+            raise SkiptuneError(f"negative_prompt is {self.negative!r}, it must be a text, or null")
+        if self.negative is not None and self.scale == 1:
+            raise SkiptuneError("negative_prompt says nothing without guidance: give a scale other than 1")
 
     @property
     def copies(self) -> int:

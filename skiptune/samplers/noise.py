@@ -10,6 +10,8 @@ from torch import Tensor
 
 from skiptune.errors import SkiptuneError
 
+SEEDS = 1 << 32  # from here on they would repeat
+
 
 def _check(seeds: Sequence[int], shape: Sequence[int]) -> None:
     if len(seeds) == 0:
@@ -30,7 +32,7 @@ def initial_noise(
     _check(seeds, shape)
     noise, labels = [], []
     for seed in seeds:
-        generator = torch.Generator(device).manual_seed(int(seed) % (1 << 32))
+        generator = torch.Generator(device).manual_seed(int(seed) % SEEDS)
         noise.append(torch.randn(tuple(shape), generator=generator, device=device))
         if num_classes:
             labels.append(torch.randint(num_classes, (), generator=generator, device=device))

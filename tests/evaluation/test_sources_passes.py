@@ -132,7 +132,7 @@ def test_prompts_belong_to_images(pairs: tuple[Path, Path], tmp_path: Path) -> N
     mapping.write_text("[1]")
     with pytest.raises(SkiptuneError, match="no list of texts"):
         read_prompts(mapping, source)
-    with pytest.raises(SkiptuneError, match="cannot read the prompts"):
+    with pytest.raises(SkiptuneError, match="cannot read .*nowhere.txt"):
         read_prompts(tmp_path / "nowhere.txt", source)
     with pytest.raises(SkiptuneError, match="a prompt for each image, got 2 for 4"):
         PromptScores(source, ("a", "b"))

@@ -1,22 +1,25 @@
-"""Images as files: those of diffusers' pipelines from equal noise and prompts."""
+"""Images as files: those of diffusers' pipelines from equal noise and prompts; a folder has one maker."""
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import yaml
 from tiny_pipeline import tiny_pipeline
 
 from skiptune.checkpoints.models import resolve_model
 from skiptune.data.folder import FolderImages
+from skiptune.errors import SkiptuneError
+from skiptune.runtime.claims import claiming
 from skiptune.runtime.generation import Generation
 from skiptune.runtime.image_files import ImageFiles
 from skiptune.runtime.prompted import Guidance
 from skiptune.samplers import initial_noise
 
-pytest.importorskip("diffusers", reason="diffusers is not installed")
-pytest.importorskip("transformers", reason="transformers is not installed")
-
+ROOT = Path(__file__).resolve().parents[2]
 PROMPTS = ("a red fox", "no dog")
 FREEU = {"b1": 1.2, "b2": 1.4, "s1": 0.9, "s2": 0.2}
 
@@ -24,6 +27,8 @@ FREEU = {"b1": 1.2, "b2": 1.4, "s1": 0.9, "s2": 0.2}
 @pytest.mark.parametrize("xl", [False, True], ids=["SD", "SDXL"])
 @pytest.mark.parametrize("freeu", [False, True], ids=["plain", "FreeU"])
 def test_images_of_prompts_are_those_of_the_pipeline(tmp_path: Path, xl: bool, freeu: bool) -> None:
+    pytest.importorskip("diffusers", reason="diffusers is not installed")
+    pytest.importorskip("transformers", reason="transformers is not installed")
     pipe = tiny_pipeline(tmp_path / "pipeline", xl)
     model = {"name": "tiny", "kind": "diffusers", "dataset": "none", "file": "pipeline", "denoiser": {}}
     files = ImageFiles(
@@ -38,9 +43,8 @@ def test_images_of_prompts_are_those_of_the_pipeline(tmp_path: Path, xl: bool, f
         prompts=PROMPTS,
         guidance=Guidance(3.0),
     )
-    files.begin()
-    for batch in files.batches():
-        batch()
+    with files.opened():
+        assert [batch() for batch in files.batches()] == [2, 1]
     files.finish()
     found, _ = FolderImages(files.folder).batch(range(3), "reference")
     latents, _ = initial_noise((0, 1, 2), (4, 8, 8))
@@ -54,3 +58,53 @@ def test_images_of_prompts_are_those_of_the_pipeline(tmp_path: Path, xl: bool, f
         assert (expected - plain).abs().max() > 0.02
     assert (expected[0] - expected[1]).abs().max() > 0.1  # noise and prompts matter
     assert (found / 255 - expected).abs().max() < 0.6 / 255  # half a step of 8 bits, and float32
+
+
+def desk_files(folder: Path, steps: int) -> ImageFiles:
+    model = yaml.safe_load((ROOT / "configs/model/edm_glyphs.yaml").read_text())
+    made = Generation(
+        model=resolve_model(model, ROOT),
+        sampler={"name": "euler", "steps": steps},
+        intervention={"name": "none"},
+        micro_batch=2,
+    )
+    return ImageFiles(generation=made, seeds=(0, 1, 2, 3), folder=folder)
+
+
+def test_of_two_settings_that_start_together_one_has_the_folder(tmp_path: Path) -> None:
+    for turn in range(4):
+        several = [desk_files(tmp_path / str(turn), steps) for steps in (1, 2)]
+        together = threading.Barrier(2)
+
+        def begun(files: ImageFiles, together: threading.Barrier = together) -> bool:
+            together.wait()
+            try:
+                files.begin()
+            except SkiptuneError as error:
+                assert "for images with another sampler" in str(error)
+                return False
+            return True
+
+        with ThreadPoolExecutor(2) as pool:
+            assert sorted(pool.map(begun, several)) == [False, True]
+
+
+def test_equal_calls_divide_the_images(tmp_path: Path) -> None:
+    first, second = desk_files(tmp_path, 1), desk_files(tmp_path, 1)
+    with first.opened(), second.opened():
+        mine, *_ = first.batches()
+        with claiming(mine.paths):
+            assert [batch() for batch in second.batches()] == [0, 2]
+        assert [batch.missing() for batch in second.batches()] == [mine, None]
+        assert mine() == 2
+    assert first.there() == second.there() == 4
+
+
+def test_a_failure_without_images_leaves_no_folder_locked(tmp_path: Path) -> None:
+    with pytest.raises(SkiptuneError, match="out of memory"), desk_files(tmp_path, 1).opened():
+        raise SkiptuneError("out of memory")
+    with pytest.raises(SkiptuneError, match="later"), desk_files(tmp_path, 2).opened():
+        desk_files(tmp_path, 2).batches()[0]()
+        raise SkiptuneError("later")
+    with pytest.raises(SkiptuneError, match="holds images with another sampler"):
+        desk_files(tmp_path, 1).begin()

@@ -66,6 +66,9 @@ def test_a_killed_call_goes_on_in_several_processes(whole: Path, shell: Shell, t
 def test_what_is_there_is_left_alone_and_evaluated(whole: Path, server: Server) -> None:
     lost = whole / "000012.png"
     content, before = lost.read_bytes(), written(whole)
+    again = server.run(whole.parent, "sample.py", *HEUN, "workers=1")
+    assert again.code == 0 and again.records()[0]["images"] == 64
+    assert "img/s" not in again.err  # nothing was left to do
     lost.unlink()
     done = server.run(whole.parent, "sample.py", *HEUN, "workers=1")
     assert done.code == 0, done.err
@@ -97,7 +100,7 @@ def test_a_sweep_makes_a_folder_each_and_a_class_is_that_of_all(server: Server, 
 def test_prompts(server: Server, tmp_path: Path) -> None:
     (tmp_path / "prompts.txt").write_text("a bold red letter K on white\na thin blue letter A on black\n")
     turbo = ("model=sd_turbo_glyphs", "sampler=ddim", "sampler.steps=1", "intervention=none", "workers=1")
-    done = server.run(tmp_path, "sample.py", *turbo, "prompts=prompts.txt", "seeds=0-2", "out=prompted")
+    done = server.run(tmp_path, "sample.py", *turbo, "prompts_file=prompts.txt", "seeds=0-2", "out=prompted")
     assert done.code == 0, done.err
     prompts = json.loads((tmp_path / "prompted/prompts.json").read_text())
     assert [prompts[f"00000{i}.png"].split()[2] for i in range(3)] == ["red", "blue", "red"]
@@ -117,24 +120,43 @@ def test_prompts(server: Server, tmp_path: Path) -> None:
     [
         (("seeds=5-2",), "'5-2' is no number or range"),
         (("seeds=-1",), "'-1' is no number or range"),
-        (("seeds=[]",), "seeds: none are given"),
+        (("seeds=[]",), "seeds: give at least one"),
+        (("seeds=0-99999999999",), "seeds: more than 10,000,000 images"),
+        (("seeds=4294967296",), "from 0 to 4294967295"),
         (("class_label=26",), "class 26 is none of the network's 26"),
         (("class_label=A",), "class_label is 'A'"),
         (("prompts=a letter",), "model edm_glyphs takes no prompts"),
         (("model=sd_turbo_glyphs", "sampler=ddim"), "conditioned on text: give prompts"),
         (("prompts=a letter", "class_label=1"), "not both"),
+        (("prompts=a letter", "prompts_file=b"), "not both"),
+        (("prompts_file=absent.txt",), "cannot read absent.txt"),
+        (("prompts_file=some.txt",), "some.txt: text 2 of 3 is empty"),
+        (("guidance=abc",), "guidance is 'abc'"),
+        (("guidance=2",), "guidance is that of prompts"),
+        (("prompts=a", "guidance=2", "negative_prompt=5"), "negative_prompt is 5"),
+        (("prompts=a", "negative_prompt=b"), "negative_prompt says nothing without guidance"),
         (("micro_batch=0",), "micro_batch is 0"),
         (("intervention.rho_bottom=-1",), "rho_bottom"),
         (("model=edm_imagenet64",), "is missing"),
         (("out=/proc/nothing",), "cannot write"),
         (("out=.",), "name a folder of its own"),
+        (("out=..",), "name a folder of its own"),
+        (("out=null",), "name a folder of its own"),
+        (("out=taken",), "taken.png is there already"),
+        (("out=foreign",), "foreign holds numbered PNG files but no sampling.json"),
     ],
 )
 def test_mistakes_are_one_line(
     server: Server, tmp_path: Path, arguments: tuple[str, ...], message: str
 ) -> None:
+    (tmp_path / "some.txt").write_text("a\n\nb\n")
+    (tmp_path / "foreign").mkdir()
+    for place in ("taken.png", "foreign/000000.png"):
+        Image.new("RGB", (2, 2)).save(tmp_path / place)
+    before = written(tmp_path)
     done = server.run(tmp_path, "sample.py", *arguments, "workers=1")
     assert done.code == 2 and done.out == ""
+    assert written(tmp_path) == before  # nothing replaced, no folder locked
     errors = [line for line in done.err.splitlines() if line.startswith("error:")]
     assert len(errors) == 1 and message in errors[0], done.err
     assert "Traceback" not in done.err

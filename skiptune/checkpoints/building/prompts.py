@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,18 @@ def prompt_inputs(
 
 
 def encode(folder: Path, suffix: str, texts: Sequence[str]) -> Any:
-    """What the text encoder of this suffix makes of the texts."""
+    """What the text encoder of this suffix makes of the texts. Raises SkiptuneError: none to be loaded."""
+    tokenizer, encoder = text_encoder(folder, suffix)
+    tokens = tokenizer(
+        list(texts), padding="max_length", truncation=True, max_length=tokenizer.model_max_length,
+        return_tensors="pt",
+    )  # fmt: skip
+    return encoder(tokens.input_ids, output_hidden_states=True)
+
+
+@lru_cache(maxsize=2)  # SDXL has two
+def text_encoder(folder: Path, suffix: str) -> tuple[Any, Any]:
+    """A folder's tokenizer and text encoder of this suffix, float32 on the CPU, loaded once in a process."""
     transformers = library("transformers", folder)
     try:
         tokenizer = transformers.CLIPTokenizer.from_pretrained(
@@ -68,11 +80,7 @@ def encode(folder: Path, suffix: str, texts: Sequence[str]) -> Any:
     except (OSError, KeyError, ValueError, AttributeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise SkiptuneError(f"cannot load the text encoder{suffix} of {folder} ({reason})") from error
-    tokens = tokenizer(
-        list(texts), padding="max_length", truncation=True, max_length=tokenizer.model_max_length,
-        return_tensors="pt",
-    )  # fmt: skip
-    return encoder.eval()(tokens.input_ids, output_hidden_states=True)
+    return tokenizer, encoder.eval()
 
 
 def pixels(folder: Path, latent_size: int | None = None) -> int:

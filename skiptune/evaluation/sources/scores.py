@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
+from skiptune.data.texts import read_texts
 from skiptune.errors import SkiptuneError
 from skiptune.evaluation.extractors import CHECKPOINTS
 from skiptune.evaluation.perceptual import HPSv2, PairedDistance, load_hps_v2, load_lpips
@@ -116,13 +117,7 @@ def read_prompts(path: Path, images: ImageSource) -> tuple[str, ...]:
 
     Names count without suffix. Raises SkiptuneError: no such file, anything else in it, a missing prompt.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-        found: Any = json.loads(text) if path.suffix == ".json" else text.splitlines()
-    except OSError as error:
-        raise SkiptuneError(f"cannot read the prompts {path} ({error.strerror})") from error
-    except (ValueError, RecursionError) as error:
-        raise SkiptuneError(f"the prompts {path} are no text or JSON ({error})") from error
+    found = read_texts(path)
     if isinstance(found, Mapping):
         by_name = {str(Path(name).with_suffix("")): prompt for name, prompt in found.items()}
         names = images.names or []

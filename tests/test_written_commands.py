@@ -74,6 +74,13 @@ def test_programs_without_groups_take_what_is_written():
             settings_of_subject(arguments)
 
 
+def test_models_that_are_looked_at_are_known():
+    for (script, *arguments), path in COMMANDS.items():
+        if script == "inspect" and "--model" in arguments:
+            name = arguments[arguments.index("--model") + 1]
+            assert (ROOT / f"configs/model/{name}.yaml").is_file(), f"{path}: {name}"
+
+
 def test_files_that_are_to_be_downloaded_are_known():
     known = {path.stem for path in (ROOT / "configs/checkpoint").glob("*.yaml")} | {"all"}
     for (script, *arguments), path in COMMANDS.items():

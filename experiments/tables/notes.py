@@ -58,11 +58,11 @@ def notes(result: TableResult, config: TableConfig) -> list[str]:
         if v.n == 1 or v.low is not None  # what a protocol makes without an interval is said below
     )
     for n, images in groups:
+        each = config.block.get(result.scale, f"{images // n:,} images")
         if n > 1:
-            each = config.block.get(result.scale, f"{images // n:,} images")
             notes.append(f"values are means over {n} seed blocks of {each} each, [ ] are 95% intervals")
         else:
-            notes.append(f"values are from one block of {images:,} images, without an interval")
+            notes.append(f"values are from one block of {each}, without an interval")
     for unit in keys_of({row.settings["unit"]: None} for row in result.rows if "unit" in row.settings):
         of_unit = [row for row in result.rows if row.settings.get("unit") == unit]
         counts = sorted({value.n for row in of_unit for value in row.values.values()})

@@ -154,10 +154,12 @@ def _tuning(section: Section) -> TuningConfig:
 
 def _check(config: TableConfig, source: str) -> None:
     """What no single section can see: ids are unique, every reference has its other end."""
-    seeds = Section(config.seeds, f"{source}: seeds")
+    seeds, block = Section(config.seeds, f"{source}: seeds"), Section(config.block, f"{source}: block")
     for scale in SCALES:
         seeds.optional(scale, Mapping, {})
+        block.optional(scale, str, "")
     seeds.finish()
+    block.finish()
     for what, names in (
         ("row id", [row.id for row in config.rows]),
         ("row label", [row.label for row in config.rows]),

@@ -74,6 +74,7 @@ def _edit(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
         (_edit("rows/0/sampler/name", ...), "rows[0].sampler: missing key 'name'"),
         (_edit("rows/0/intervention/steps", 5), "both set 'steps'"),
         (_edit("rows/0/scales", ["laptop"]), "rows[0]: scales must be some of"),
+        (_edit("block", {"laptop": "25 paths"}), "block: unknown key 'laptop'"),
         (_edit("rows/0/paper/fid", "35"), "paper.fid: expected a finite number"),
         (_edit("rows/0/paper/kid", 1.0), "paper value 'kid' has no metric column"),
         (_edit("rows/1/id", "heun_baseline"), "row id 'heun_baseline' is used twice"),

@@ -199,20 +199,14 @@ def track(config: dict[str, Any], runs: Sequence[Tracked]) -> None:
                 write_atomic(mark, b"")
 
 
-def chosen_device(name: str) -> torch.device:
-    """The device of that name, torch's current one from now on if it is a GPU. Raises SkiptuneError."""
-    chosen = device(name)
+def processors(config: dict[str, Any]) -> tuple[str, Workers]:
+    """Device and workers of a configuration; the pool is kept for the other jobs of a sweep."""
+    chosen = device(config["device"])
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)  # under torchrun every process has a GPU of its own
         # Full float32 and fixed algorithms: the same bits on the same kind of GPU.
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
         torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = False, True
-    return chosen
-
-
-def processors(config: dict[str, Any]) -> tuple[str, Workers]:
-    """Device and workers of a configuration; the pool is kept for the other jobs of a sweep."""
-    chosen = chosen_device(config["device"])
     count = config["workers"]
     if count == "auto":
         # Under torchrun every process is one worker; a GPU is driven by one process.

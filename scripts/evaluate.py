@@ -16,7 +16,7 @@ from pathlib import Path
 
 import yaml
 
-from scripts.common import CONFIGS, INTERRUPTED, USER_ERROR, chosen_device, complain, settings_of, stop
+from scripts.common import CONFIGS, INTERRUPTED, USER_ERROR, complain, settings_of, stop
 from skiptune.data import DATASETS
 from skiptune.errors import SkiptuneError
 from skiptune.evaluation.evaluation import PLACES, Evaluation, needs_reference
@@ -31,7 +31,6 @@ def main(arguments: Sequence[str]) -> None:
     if isinstance(settings["reference"], str) and needs_reference(settings["metrics"]):
         settings["reference"] = published(settings["reference"], Path(str(settings["checkpoints"])))
     join()
-    chosen_device(settings["device"])
     with contextlib.redirect_stdout(sys.stderr):  # some libraries print
         result = Evaluation(**settings).result()
     if world().is_main:

@@ -11,7 +11,6 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from skiptune.errors import SkiptuneError
-from skiptune.runtime.files import unreadable
 
 
 def png(image: Tensor, texts: Mapping[str, str]) -> bytes:
@@ -26,11 +25,9 @@ def png(image: Tensor, texts: Mapping[str, str]) -> bytes:
 
 
 def texts_of(path: Path) -> dict[str, str]:
-    """The texts of a PNG file. Raises SkiptuneError if it cannot be read."""
+    """The texts of a PNG file, those before its pixels. Raises SkiptuneError if it cannot be read."""
     try:
         with Image.open(path) as image:
-            return dict(getattr(image, "text", {}))
-    except OSError as error:
-        raise unreadable(path, error) from error
-    except (ValueError, SyntaxError) as error:
+            return {str(key): str(value) for key, value in image.info.items() if isinstance(value, str)}
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise SkiptuneError(f"{path} is no readable picture ({error})") from error

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from skiptune.errors import SkiptuneError
-from skiptune.runtime.files import unreadable
 
 
 def read_texts(path: Path) -> Any:
@@ -17,10 +16,10 @@ def read_texts(path: Path) -> Any:
         SkiptuneError: no such file, bytes that are no UTF-8, no JSON.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-        return json.loads(text) if path.suffix == ".json" else text.splitlines()
+        text = path.read_text(encoding="utf-8-sig")  # some editors begin with a mark
+        return json.loads(text) if path.suffix == ".json" else text.removesuffix("\n").split("\n")
     except OSError as error:
-        raise unreadable(path, error) from error
+        raise SkiptuneError(f"cannot read {path} ({error.strerror or error}): check the path") from error
     except (ValueError, RecursionError) as error:
         raise SkiptuneError(f"{path} holds no text or JSON ({error})") from error
 
@@ -31,6 +30,19 @@ def list_of_texts(path: Path) -> tuple[str, ...]:
     if not isinstance(found, list) or not found:
         raise SkiptuneError(f"{path} holds no list of texts: write one a line")
     for number, text in enumerate(found, start=1):
-        if not isinstance(text, str) or not text.strip():
+        if not is_text(text):
             raise SkiptuneError(f"{path}: text {number} of {len(found)} is empty or no text")
     return tuple(found)
+
+
+def is_text(value: Any) -> bool:
+    """Whether it says something that can be encoded, which half a surrogate pair of JSON cannot."""
+    return isinstance(value, str) and bool(value.strip()) and _encodes(value)
+
+
+def _encodes(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -29,10 +29,11 @@ from skiptune.runtime.store import RunStore
 
 SCORES = {"lpips": True, "hps_v2": False}  # of single images -> whether lower is better
 ALONE = {"is", "accuracy", "hps_v2"}  # they need no reference
-PLACES = (
+OPTIONAL = (
     *("generated", "reference", "features", "reference_features", "prompts", "extractor_weights"),
-    *("lpips_weights", "hps_weights", "checkpoints", "data", "outputs"),
+    *("lpips_weights", "hps_weights"),
 )
+PLACES = (*OPTIONAL, "checkpoints", "data", "outputs")
 NAMES = ("protocol", "extractor", "lpips_backbone", "device")
 NO_REFERENCE = Reference(LowRankGaussian(torch.zeros(0), torch.zeros(0, 0)))
 DIVIDED = 5_000  # images from which on the work of comparing them is divided over the workers
@@ -59,7 +60,7 @@ class Evaluation:
         lpips_backbone, lpips_weights, hps_weights: the networks of these scores.
         data, outputs: folders of data sets, and of the features that are kept.
         workers: processes; `auto`: one a core.
-        device: `auto`, `cpu`, or `cuda`, torch's current one.
+        device: `auto`, `cpu` or `cuda`: the first GPU, under torchrun that of the local rank.
 
     Raises:
         SkiptuneError: settings that make no sense, before any work.
@@ -94,15 +95,19 @@ class Evaluation:
             raise SkiptuneError(f"metrics are {asked!r}: name at least one, metrics=[fid]")
         for key in (*PLACES, *NAMES):
             value = getattr(self, key)
-            if not isinstance(value, str | Path) and not (value is None and key in PLACES):
+            if not isinstance(value, str | Path) and not (value is None and key in OPTIONAL):
                 raise SkiptuneError(f"{key} is {value!r}: use a {'name' if key in NAMES else 'path'}")
+        for key in ("blocks", "images", "reference_images"):
+            value = getattr(self, key)
+            if value is not None and (type(value) is not int or value < 1):
+                raise SkiptuneError(f"{key} is {value!r}: use a whole number from 1, or null")
+        if type(self.class_folders) is not bool:
+            raise SkiptuneError(f"class_folders is {self.class_folders!r}: use true or false")
+        if self.workers != "auto" and (type(self.workers) is not int or self.workers < 1):
+            raise SkiptuneError(f"workers is {self.workers!r}: use a whole number from 1, or auto")
         _ = self._of_features
-        if type(self._block_count) is not int:
-            raise SkiptuneError(f"blocks is {self.blocks!r}: use a whole number")
         self._how.check(self._block_count)
         _ = self._sample, self._real
-        if self.workers != "auto" and type(self.workers) is not int:
-            raise SkiptuneError(f"workers is {self.workers!r}; give a number or auto")
 
     def result(self) -> dict[str, Any]:
         """The values and all that is needed to read them, as plain values.
@@ -153,8 +158,8 @@ class Evaluation:
         reference = NO_REFERENCE
         if self._real is not None:
             needed = any("reference_features" in get_metric(name).needs for name in wanted)
-            inside = self._images(self._real)
-            reference = reader.reference(self._real, self.reference_images, needed, inside)
+            inside, meant = self._images(self._real), self.reference is not None
+            reference = reader.reference(self._real, self.reference_images, needed, inside, meant)
         has = {"labels", "logits"} | ({"reference_features"} if reference.features is not None else set())
         check_metrics(wanted, has)
         gaussian = reference.gaussian

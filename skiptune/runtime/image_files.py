@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from skiptune.data.folder import LABELS
 from skiptune.data.images import to_uint8
 from skiptune.data.png import png, texts_of
 from skiptune.errors import SkiptuneError
-from skiptune.runtime.claims import claimed, claiming, made_once
+from skiptune.runtime.claims import claiming, made_once
 from skiptune.runtime.files import read_json, remove_stale, write_atomic
 from skiptune.runtime.generation import Generation, not_finite, sample_images
 from skiptune.runtime.memory import saying_what_fits
@@ -84,64 +84,81 @@ class ImageFiles:
     def prompt(self, seed: int) -> str:
         return self.prompts[seed % len(self.prompts)]
 
-    @contextlib.contextmanager
-    def opened(self) -> Iterator[None]:
-        """The folder is for these images inside the block; a block that fails leaves no empty one locked.
+    def check(self) -> None:
+        """Whether the folder is for these images. Writes nothing.
 
         Raises:
             SkiptuneError: it holds images that were made otherwise, or by another program.
         """
-        self.begin()
-        try:
-            yield
-        except BaseException:
-            if not _numbered(self.folder) and not claimed([self.folder]):
-                self.record.unlink(missing_ok=True)
-            raise
+        if self.record.exists():
+            self._compare()
+        # Another process may have made the record meanwhile, and then images.
+        elif _numbered(self.folder) and not self.record.exists():
+            raise SkiptuneError(
+                f"{self.folder} holds numbered PNG files but no {RECORD}: choose another folder"
+            )
 
     def begin(self) -> None:
-        """Write the record, unless it is there. Any number of processes may, the first one decides.
+        """Write the record, unless it is there; of several processes with other settings one is the first.
 
         Raises:
-            SkiptuneError: as ``opened``.
+            SkiptuneError: as ``check``.
         """
-        own = json.loads(json.dumps(self.identity))
         if not self.record.exists():
-            if _numbered(self.folder) and not self.record.exists():
-                raise SkiptuneError(
-                    f"{self.folder} holds numbered PNG files but no {RECORD}: choose another folder"
-                )
-            made = {"made_with": own, "provenance": provenance(self.generation.device)}
-            text = json.dumps(made, indent=1) + "\n"
-            made_once(self.record, lambda: write_atomic(self.record, text))
-        content = read_json(self.record)
+            self.check()
+            made = {"made_with": self.identity, "provenance": provenance(self.generation.device)}
+            made_once(self.record, lambda: write_atomic(self.record, json.dumps(made, indent=1) + "\n"))
+        self._compare()
+
+    def _compare(self) -> None:
+        content, own = read_json(self.record), json.loads(json.dumps(self.identity))
         found = content.get("made_with") if isinstance(content, dict) else None
         if not isinstance(found, dict):
             raise SkiptuneError(f"{self.record} is no record of images: choose another folder")
         if found != own:
             keys = [key for key in {**found, **own} if found.get(key) != own.get(key)]
-            what = "holds images with" if _numbered(self.folder) else f"is, by its {RECORD}, for images with"
-            raise SkiptuneError(f"{self.folder} {what} another {', '.join(keys)}; choose another folder")
-        remove_stale(self.folder)
+            raise SkiptuneError(
+                f"{self.folder} holds images with another {', '.join(keys)}; choose another folder"
+            )
 
     def batches(self) -> list[ImageBatch]:
         """What goes through the network together, ``micro_batch`` seeds in order: tasks of ``fill_in``."""
         size = self.generation.micro_batch
-        return [ImageBatch(self, self.seeds[i : i + size]) for i in range(0, len(self.seeds), size)]
+        parts = [self.seeds[i : i + size] for i in range(0, len(self.seeds), size)]
+        return [ImageBatch(replace(self, seeds=part)) for part in parts]
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """Of the files."""
+        return frozenset(self.path(seed).name for seed in self.seeds)
 
     def there(self) -> int:
         """How many of the images there are."""
-        present = set(_numbered(self.folder))
-        return sum(self.path(seed).name in present for seed in self.seeds)
+        return len(self.names & _numbered(self.folder))
+
+    def about(self, name: str) -> dict[str, str]:
+        """The texts of one of the files. Raises SkiptuneError if it is not as it was written here."""
+        texts = texts_of(self.folder / name)
+        if not all(texts.get(key, "0").isdecimal() for key in (NFE, CLASS)) or NFE not in texts:
+            raise SkiptuneError(
+                f"{self.folder / name} is not as it was made: delete it, the same command makes it again"
+            )
+        return texts
 
     def finish(self) -> None:
         """Write classes (``dataset.json``, as EDM's data sets have it) or prompts of all images there are."""
-        names = sorted(_numbered(self.folder))
+        remove_stale(self.folder)
+        written = None
+        while written != (names := _numbered(self.folder)):  # others may have come meanwhile
+            self._list(sorted(names))
+            written = names
+
+    def _list(self, names: Sequence[str]) -> None:
         if self.prompts:
             prompts = {name: self.prompt(int(Path(name).stem)) for name in names}
             write_atomic(self.folder / PROMPTS, json.dumps(prompts, indent=0) + "\n")
             return
-        texts = {name: texts_of(self.folder / name) for name in names}
+        texts = {name: self.about(name) for name in names}
         if all(CLASS in about for about in texts.values()):
             labels = [[name, int(about[CLASS])] for name, about in texts.items()]
             write_atomic(self.folder / LABELS, json.dumps({"labels": labels}) + "\n")
@@ -149,15 +166,18 @@ class ImageFiles:
 
 @dataclass(frozen=True)
 class ImageBatch:
-    """The images of one batch of seeds. Called, it writes those that are not there and says how many."""
+    """Images that are made together. Called, it writes those that are not there and says how many.
+
+    Attributes:
+        files: with the seeds of this batch alone.
+    """
 
     files: ImageFiles
-    seeds: tuple[int, ...]
 
     @property
     def absent(self) -> tuple[int, ...]:
         """Those of the seeds whose images are not there."""
-        return tuple(seed for seed in self.seeds if not self.files.path(seed).exists())
+        return tuple(seed for seed in self.files.seeds if not self.files.path(seed).exists())
 
     @property
     def paths(self) -> tuple[Path, ...]:
@@ -172,20 +192,23 @@ class ImageBatch:
         """Makes all of them, whose bits depend on their company; none if another process is making them.
 
         Raises:
-            SkiptuneError: NaN or infinity in an image, out of memory, a folder that cannot be written.
+            SkiptuneError: NaN or infinity in an image, out of memory, a folder that cannot be written or is,
+                when the images are ready, for others.
         """
         with claiming(self.paths) as mine:
             return self._write() if mine else 0
 
     def _write(self) -> int:
-        files, made, absent = self.files, self.files.generation, self.absent
+        files, made, seeds = self.files, self.files.generation, self.files.seeds
         with saying_what_fits(made.micro_batch, made.device), in_precision(made.precision, made.device):
             x, labels, nfe = self.images()
-        if (error := not_finite(x, self.seeds, made.intervention)) is not None:
+        if (error := not_finite(x, seeds, made.intervention)) is not None:
             raise error
         pixels = to_uint8(x, made.model.rounding).cpu()
+        files.begin()  # not before there is an image: what fails locks no folder
+        absent = self.absent
         for seed in absent:
-            row = self.seeds.index(seed)
+            row = seeds.index(seed)
             about = {NFE: str(nfe)}
             if labels is not None:
                 about[CLASS] = str(int(labels[row]))
@@ -197,30 +220,30 @@ class ImageBatch:
     @torch.inference_mode()
     def images(self) -> tuple[Tensor, Tensor | None, int]:
         """Float images ``[N, C, H, W]``, their classes ``[N]`` if there are any, network evaluations."""
-        files, made = self.files, self.files.generation
+        files, made, seeds = self.files, self.files.generation, self.files.seeds
         sampler = make_sampler(**made.sampler)
         if not files.prompts:
             ((x, nfe),), labels = sample_images(
-                made.network, sampler, [made.intervention], self.seeds, made.noise_device, files.class_label
+                made.network, sampler, [made.intervention], seeds, made.noise_device, files.class_label
             )
             return x, labels, nfe
-        prompts = [files.prompt(seed) for seed in self.seeds]
+        prompts = [files.prompt(seed) for seed in seeds]
         rows = {text: row for row, text in enumerate(dict.fromkeys(prompts))}
         model = prompted_model(made.model, made.device, list(rows), files.guidance, made.compile)
         denoiser = model.of([rows[text] for text in prompts])
-        ((x, nfe),), _ = sample_images(denoiser, sampler, [made.intervention], self.seeds, made.noise_device)
+        ((x, nfe),), _ = sample_images(denoiser, sampler, [made.intervention], seeds, made.noise_device)
         return model.decode(x), None, nfe
 
 
-def _numbered(folder: Path) -> list[str]:
-    """Names of the PNG files in a folder that seeds could have given them."""
+def _numbered(folder: Path) -> frozenset[str]:
+    """Names of the PNG files in a folder that seeds have given them."""
     try:
         with os.scandir(folder) as entries:
-            return [entry.name for entry in entries if _is_numbered(entry.name)]
+            return frozenset(entry.name for entry in entries if _is_numbered(entry.name))
     except FileNotFoundError:
-        return []
+        return frozenset()
 
 
 def _is_numbered(name: str) -> bool:
-    stem, dot, suffix = name.rpartition(".")
-    return suffix == "png" and stem.isdecimal()
+    stem, _, suffix = name.rpartition(".")
+    return suffix == "png" and stem.isdecimal() and f"{int(stem):06d}" == stem

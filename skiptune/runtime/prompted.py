@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,8 +30,8 @@ class Guidance:
     negative: str | None = None
 
     def __post_init__(self) -> None:
-        if type(self.scale) not in (int, float) or not math.isfinite(self.scale):
-            raise SkiptuneError(f"guidance is {self.scale!r}, it must be a number; 1 is none")
+        if type(self.scale) not in (int, float) or not abs(self.scale) < 1e6:
+            raise SkiptuneError(f"guidance is {self.scale!r}, it must be a number below a million; 1 is none")
         object.__setattr__(self, "scale", float(self.scale))
         if self.negative is not None and type(self.negative) is not str:
             raise SkiptuneError(f"negative_prompt is {self.negative!r}, it must be a text, or null")

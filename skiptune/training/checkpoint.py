@@ -88,7 +88,7 @@ def load_state(
     parameters = dict(network.named_parameters())
     try:
         with safe_open(path, "pt") as file, torch.no_grad():
-            metadata = file.metadata()
+            metadata = file.metadata() or {}
             step, seconds, recent = (json.loads(metadata[name]) for name in ("step", "seconds", "recent"))
             expected = {f"{kind}/{name}" for kind in _KINDS for name in parameters}
             if set(file.keys()) != expected | {f"kept/{name}" for name in kept} | {"generator"}:

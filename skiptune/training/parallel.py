@@ -48,7 +48,7 @@ def other_workers(count: int, work: Callable[..., object], *arguments: Any) -> I
                 )
                 with unheard_by_children(*STOPPING):
                     process.start()
-                processes.append(process)
+                    processes.append(process)  # a signal that came meanwhile is heard at the block's end
                 started.append(receiver)
             for process, receiver in zip(processes, started, strict=True):
                 wait([process.sentinel, receiver])

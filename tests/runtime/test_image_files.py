@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import yaml
+from PIL import Image
 from tiny_pipeline import tiny_pipeline
 
 from skiptune.checkpoints.models import resolve_model
@@ -43,8 +46,7 @@ def test_images_of_prompts_are_those_of_the_pipeline(tmp_path: Path, xl: bool, f
         prompts=PROMPTS,
         guidance=Guidance(3.0),
     )
-    with files.opened():
-        assert [batch() for batch in files.batches()] == [2, 1]
+    assert [batch() for batch in files.batches()] == [2, 1]
     files.finish()
     found, _ = FolderImages(files.folder).batch(range(3), "reference")
     latents, _ = initial_noise((0, 1, 2), (4, 8, 8))
@@ -81,7 +83,7 @@ def test_of_two_settings_that_start_together_one_has_the_folder(tmp_path: Path) 
             try:
                 files.begin()
             except SkiptuneError as error:
-                assert "for images with another sampler" in str(error)
+                assert "holds images with another sampler" in str(error)
                 return False
             return True
 
@@ -91,20 +93,48 @@ def test_of_two_settings_that_start_together_one_has_the_folder(tmp_path: Path) 
 
 def test_equal_calls_divide_the_images(tmp_path: Path) -> None:
     first, second = desk_files(tmp_path, 1), desk_files(tmp_path, 1)
-    with first.opened(), second.opened():
-        mine, *_ = first.batches()
-        with claiming(mine.paths):
-            assert [batch() for batch in second.batches()] == [0, 2]
-        assert [batch.missing() for batch in second.batches()] == [mine, None]
-        assert mine() == 2
+    mine, *_ = first.batches()
+    with claiming(mine.paths):
+        assert [batch() for batch in second.batches()] == [0, 2]
+    assert [batch.missing() for batch in second.batches()] == [mine, None]
+    assert mine() == 2
     assert first.there() == second.there() == 4
 
 
-def test_a_failure_without_images_leaves_no_folder_locked(tmp_path: Path) -> None:
-    with pytest.raises(SkiptuneError, match="out of memory"), desk_files(tmp_path, 1).opened():
-        raise SkiptuneError("out of memory")
-    with pytest.raises(SkiptuneError, match="later"), desk_files(tmp_path, 2).opened():
-        desk_files(tmp_path, 2).batches()[0]()
-        raise SkiptuneError("later")
+def test_images_lie_beside_the_record_that_they_were_made_with(tmp_path: Path) -> None:
+    here, there = desk_files(tmp_path, 1), desk_files(tmp_path, 2)
+    here.check()
+    there.check()  # nobody has the folder yet
+    assert there.batches()[0]() == 2
     with pytest.raises(SkiptuneError, match="holds images with another sampler"):
-        desk_files(tmp_path, 1).begin()
+        here.batches()[1]()  # it began before the other had an image
+    assert there.there() == 2 and json.loads(there.record.read_text())["made_with"]["sampler"]["steps"] == 2
+    there.record.unlink()
+    for files in (here, there):
+        with pytest.raises(SkiptuneError, match="holds numbered PNG files but no sampling.json"):
+            files.check()
+
+
+def test_images_that_came_meanwhile_are_listed_too(tmp_path: Path) -> None:
+    files = desk_files(tmp_path, 1)
+    early, late = files.batches()
+    early()
+
+    @dataclass(frozen=True, kw_only=True)
+    class Slow(ImageFiles):
+        def about(self, name: str) -> dict[str, str]:
+            late()
+            return super().about(name)
+
+    Slow(generation=files.generation, seeds=early.files.seeds, folder=tmp_path).finish()
+    assert len(json.loads((tmp_path / "dataset.json").read_text())["labels"]) == 4
+
+
+def test_a_picture_that_another_program_has_saved_is_named(tmp_path: Path) -> None:
+    files = desk_files(tmp_path, 1)
+    assert [batch() for batch in files.batches()] == [2, 2]
+    picture = files.path(3)
+    with Image.open(picture) as image:
+        image.copy().save(picture)
+    with pytest.raises(SkiptuneError, match="000003.png is not as it was made: delete it"):
+        files.finish()

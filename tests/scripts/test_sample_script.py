@@ -28,7 +28,7 @@ def whole(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = server.run(folder, "sample.py", *HEUN, "workers=1")
     assert done.code == 0, done.err
     (report,) = done.records()
-    assert report == {"folder": "samples", "overview": "samples.png", "images": 64, "nfe": 9}
+    assert report == {"folder": "samples", "overview": "samples_overview.png", "images": 64, "nfe": 9}
     assert "64/64 img" in done.err
     return folder / "samples"
 
@@ -75,7 +75,7 @@ def test_what_is_there_is_left_alone_and_evaluated(whole: Path, server: Server) 
     assert lost.read_bytes() == content
     kept = [path for path in before if path.suffix == ".png" and path != lost]
     assert all(written(whole)[path] == before[path] for path in kept) and len(kept) == 63
-    with Image.open(whole.parent / "samples.png") as overview:
+    with Image.open(whole.parent / "samples_overview.png") as overview:
         assert overview.size == (8 * 64, 8 * 64)
     measured = server.run(
         whole.parent, "evaluate.py", "generated=samples", "metrics=[accuracy]", "extractor=glyphs_cnn"
@@ -86,13 +86,13 @@ def test_what_is_there_is_left_alone_and_evaluated(whole: Path, server: Server) 
 
 def test_a_sweep_makes_a_folder_each_and_a_class_is_that_of_all(server: Server, tmp_path: Path) -> None:
     short = ("sampler=euler", "sampler.steps=1", "seeds=[3,5]", "class_label=7", "workers=1")
-    folders = "out=rho_${intervention.rho_bottom}"
+    folders = "out=${intervention.rho_bottom}"
     done = server.run(tmp_path, "sample.py", "-m", *short, "intervention.rho_bottom=0.5,1.0", folders)
     assert done.code == 0, done.err
-    assert [report["folder"] for report in done.records()] == ["rho_0.5", "rho_1.0"]
-    labels = json.loads((tmp_path / "rho_1.0/dataset.json").read_text())["labels"]
+    assert [report["folder"] for report in done.records()] == ["0.5", "1.0"]
+    labels = json.loads((tmp_path / "1.0/dataset.json").read_text())["labels"]
     assert labels == [["000003.png", 7], ["000005.png", 7]]
-    assert json.loads((tmp_path / "rho_1.0/sampling.json").read_text())["made_with"]["intervention"] == {
+    assert json.loads((tmp_path / "1.0/sampling.json").read_text())["made_with"]["intervention"] == {
         "name": "none"
     }
 
@@ -142,7 +142,9 @@ def test_prompts(server: Server, tmp_path: Path) -> None:
         (("out=.",), "name a folder of its own"),
         (("out=..",), "name a folder of its own"),
         (("out=null",), "name a folder of its own"),
-        (("out=taken",), "taken.png is there already"),
+        (("out=taken",), "taken_overview.png is there already"),
+        (("prompts=some.txt",), "names a file: give it as prompts_file=some.txt"),
+        (("prompts_file=half.json",), "half.json: text 1 of 1 is empty or no text"),
         (("out=foreign",), "foreign holds numbered PNG files but no sampling.json"),
     ],
 )
@@ -151,7 +153,8 @@ def test_mistakes_are_one_line(
 ) -> None:
     (tmp_path / "some.txt").write_text("a\n\nb\n")
     (tmp_path / "foreign").mkdir()
-    for place in ("taken.png", "foreign/000000.png"):
+    (tmp_path / "half.json").write_text('["\\ud800"]')
+    for place in ("taken_overview.png", "foreign/000000.png"):
         Image.new("RGB", (2, 2)).save(tmp_path / place)
     before = written(tmp_path)
     done = server.run(tmp_path, "sample.py", *arguments, "workers=1")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -20,6 +21,7 @@ from small_training import DENOISER, export, stopped, two_workers
 from skiptune.data import load_dataset
 from skiptune.denoisers import build_denoiser
 from skiptune.errors import SkiptuneError
+from skiptune.runtime.stopping import Stopped, stop_on_signals
 from skiptune.training.checkpoint import read_log, saved_steps
 from skiptune.training.loop import hash_seed, train
 from skiptune.training.losses.edm import EDMLoss
@@ -166,3 +168,22 @@ def test_worker_that_ends_at_its_start_is_not_waited_for() -> None:
         pytest.fail("the block was entered")
     assert time.monotonic() - begin < PATIENCE
     assert not training_workers()
+
+
+@dataclass
+class StopsItsStarter:
+    def __reduce__(self) -> tuple[object, tuple[()]]:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return str, ()
+
+
+def test_stop_while_a_worker_is_started_ends_it() -> None:
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR2)}
+    stop_on_signals()
+    try:
+        with pytest.raises(Stopped), other_workers(2, print, StopsItsStarter()):
+            pytest.fail("the block was entered")
+        assert not training_workers()
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)

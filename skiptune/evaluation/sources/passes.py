@@ -14,6 +14,7 @@ from skiptune.evaluation.features import FeatureSet
 from skiptune.evaluation.sources.images import ImageSource, with_channels
 from skiptune.runtime.distributed import barrier
 from skiptune.runtime.filling import fill
+from skiptune.runtime.precision import in_precision
 from skiptune.runtime.provenance import device as usable_device
 from skiptune.runtime.seed_chunks import CHUNK, NUMERICS, SeedChunk, SeedRun, open_run
 from skiptune.runtime.shared_chunks import SharedChunk
@@ -48,7 +49,8 @@ class ImageFeatures:
         """features [n, d], logits [n, K] and, with classes, labels [n] of the images with these numbers."""
         images, labels = self.source.read(seeds)
         extractor = _extractor(self.extractor, self.device)
-        outputs = extractor(with_channels(images, extractor.image_shape))
+        with in_precision("fp32", self.device):
+            outputs = extractor(with_channels(images, extractor.image_shape))
         return outputs if labels is None else {**outputs, "labels": labels}
 
     def read(self, count: int, store: RunStore, workers: Workers, label: str) -> FeatureSet:

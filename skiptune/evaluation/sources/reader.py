@@ -52,7 +52,7 @@ class Reader:
             return run.read(count, self.store, workers, f"features of {Path(given.place).name}")
 
     def reference(
-        self, real: Given, images: int | None, features_needed: bool, inside: ImageSource
+        self, real: Given, images: int | None, features_needed: bool, inside: ImageSource, meant: bool
     ) -> Reference:
         """What is there of the reference: features, else statistics, of ADM's batches both.
 
@@ -60,11 +60,12 @@ class Reader:
             images: the first so many of the reference's images; None: all.
             features_needed: a metric needs them, statistics alone are not enough.
             inside: the images that an npz file holds, should it hold any.
+            meant: they may be all that there is, not only what lies beside statistics.
         """
         if isinstance(real, ImageSource):
             return Reference.from_features(self.features(real, images))
         names = array_names(real)
-        if real.suffix == NPZ and not {*FEATURES, "mu"} & set(names):
+        if meant and real.suffix == NPZ and not {*FEATURES, "mu"} & set(names):
             return Reference.from_features(self.features(inside, images))
         reference = read_reference(real)
         if features_needed and reference.features is None and "arr_0" in names:

@@ -17,6 +17,7 @@ from skiptune.evaluation.extractors import CHECKPOINTS
 from skiptune.evaluation.perceptual import HPSv2, PairedDistance, load_hps_v2, load_lpips
 from skiptune.evaluation.sources.images import ImageSource, with_channels
 from skiptune.runtime.files import digest
+from skiptune.runtime.precision import in_precision
 from skiptune.runtime.provenance import device as usable_device
 from skiptune.runtime.seed_chunks import CHUNK, NUMERICS
 
@@ -60,7 +61,8 @@ class PairDistances:
     def compute(self, seeds: range) -> dict[str, Tensor]:
         """`lpips` [n] of the images with these numbers."""
         a, b = (with_channels(source.read(seeds)[0], None) for source in (self.a, self.b))
-        return {"lpips": self.network()(a, b)}
+        with in_precision("fp32", self.device):
+            return {"lpips": self.network()(a, b)}
 
     def network(self) -> PairedDistance:
         """LPIPS, loaded once per process."""
@@ -95,7 +97,8 @@ class PromptScores:
     def compute(self, seeds: range) -> dict[str, Tensor]:
         """`hps_v2` [n] of the images with these numbers."""
         images = with_channels(self.images.read(seeds)[0], None)
-        return {"hps_v2": self.network()(images, self.prompts[seeds.start : seeds.stop])}
+        with in_precision("fp32", self.device):
+            return {"hps_v2": self.network()(images, self.prompts[seeds.start : seeds.stop])}
 
     def network(self) -> HPSv2:
         """The scorer, loaded once per process."""

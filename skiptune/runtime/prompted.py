@@ -23,7 +23,7 @@ class Guidance:
     """Classifier-free guidance: its scale, 1 for none, the text of its other half, None for the model's.
 
     Raises:
-        SkiptuneError: a scale that is no number below a million, a text that is none, or one without guidance.
+        SkiptuneError: a scale that is no number below a million, a text that is none or has no guidance.
     """
 
     scale: float = 1.0

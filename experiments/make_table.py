@@ -75,6 +75,7 @@ def make_table(config: TableConfig, scale: Scale, bench: Bench, results: Path) -
         selected,
         acted,
         units,
+        {role: {name: f.value(name).value for name in f.blocks} for f, roles in floors for role in roles},
     )
     missing = f"not measured: {', '.join(lacking)}"
     searched = [result for chosen in searches.values() for result in chosen.results]

@@ -34,7 +34,9 @@ def render_index(results: Path) -> str:
         "# Results",
         "",
         "Every number here comes from a stored run record whose hash is in the table's JSON. Desk tables ask "
-        "whether a claim holds on small models; their metrics are not comparable in value with a paper's.",
+        "whether a claim holds on small models; their metrics are not comparable in value with a paper's. "
+        "Intervals are over images or prompts for the networks at hand, each the product of one training, "
+        "unless a table says that it has several.",
     ]
     for scale in SCALES:
         made = {paper: pages(results, scale, paper) for paper in PAPERS}

@@ -27,7 +27,8 @@ def setting(result: TableResult, config: TableConfig, roles: Roles) -> list[str]
         lines.append(f"`{role}` here: {played or 'not stated'}")
     lines.append(f"the paper's column: {config.dataset}")
     if result.scale == "desk" and any("features" in played for played in roles.values()):
-        compare = "; compare the ratios to the baseline" if ratio_shown(config) else ""
+        ratios = "; compare the ratios to the baseline, which the floor, if any, keeps from falling further"
+        compare = ratios if ratio_shown(config) else ""
         lines.append(
             "desk metrics live in the space of the desk features on desk data: **not comparable in absolute "
             f"value with the paper's**{compare}"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
@@ -32,11 +32,13 @@ class Shape:
     Attributes:
         holds: whether some curves have it.
         each: whether it is asked of every curve by itself, so that one curve can contradict it.
+        parts: what it consists of, each reported with a share of its own.
     """
 
     what: str
     holds: Callable[[Curves], bool]
     each: bool = True
+    parts: Mapping[str, Callable[[Curves], bool]] = field(default_factory=dict)
 
 
 def rule(shape: Shape) -> Rule:
@@ -66,13 +68,15 @@ def rule(shape: Shape) -> Rule:
         # Of count blocks the bootstrap's spread is too small by sqrt(1 - 1/count), and normal instead of t.
         stretch = (count / (count - 1)) ** 0.5 * stdtrit(count - 1, 0.975) / 1.959964
         apart = np.zeros(len(data))
-        together = 0
+        together, in_part = 0, dict.fromkeys(shape.parts, 0)
         for _ in range(RESAMPLES):
             blocks = generator.integers(count, size=count)
             drawn = [
                 [(x, v.mean() + stretch * (v[blocks].mean() - v.mean())) for x, v in curve] for curve in data
             ]
             together += shape.holds(drawn)
+            for part, holds in shape.parts.items():
+                in_part[part] += holds(drawn)
             if shape.each:
                 apart += [shape.holds([curve]) for curve in drawn]
         share = together / RESAMPLES
@@ -80,9 +84,11 @@ def rule(shape: Shape) -> Rule:
         fails = worst <= (1 - SURE) / (len(data) if shape.each else 1)
         verdict = "supported" if share >= SURE else "contradicted" if fails else "inconclusive"
         on_all = shape.holds([[(x, float(v.mean())) for x, v in curve] for curve in data])
+        by_part = ", ".join(f"{part} in {n / RESAMPLES:.1%}" for part, n in in_part.items())
         text = (
             f"{shape.what}: {'holds' if on_all else 'does not hold'} for the means, and in {share:.1%} of "
-            f"{RESAMPLES} resamples of the {count} seed blocks. {described}."
+            f"{RESAMPLES} resamples of the {count} seed blocks{f' ({by_part})' if by_part else ''}. "
+            f"{described}."
             f"{effect_of('share of resamples in which it holds')}"
         )
         return ClaimResult(claim.id, verdict, share, None, None, text)
@@ -149,16 +155,24 @@ def best_rises(curves: Curves) -> bool:
     return all(a <= b for a, b in pairwise(best)) and best[0] < best[-1] < curves[-1][-1][0]
 
 
-def best_moves_up(curves: Curves) -> bool:
-    """The x of the lowest point never falls as the curves' setting rises, and rises in all."""
-    best = [lowest(curve) for curve in curves]
-    return all(a <= b for a, b in pairwise(best)) and best[0] < best[-1]
+def best_never_falls(curves: Curves) -> bool:
+    """The x of the lowest point never falls as the curves' setting rises."""
+    return all(a <= b for a, b in pairwise(lowest(curve) for curve in curves))
+
+
+def best_above_first(curves: Curves) -> bool:
+    """The x of the lowest point of every other curve is above the first one's."""
+    first, *others = (lowest(curve) for curve in curves)
+    return all(best > first for best in others)
 
 
 def gain_falls(curves: Curves) -> bool:
-    """(value at the last x) / (lowest value) falls from curve to curve."""
+    """(value at the last x) / (lowest value) never rises from curve to curve, and falls in all.
+
+    Where the last x is best the gain is 1, exactly and on as many curves as it may be.
+    """
     gains = [curve[-1][1] / min(value for _, value in curve) for curve in curves]
-    return all(b < a for a, b in pairwise(gains))
+    return all(b <= a for a, b in pairwise(gains)) and gains[-1] < gains[0]
 
 
 def rises_as_x_falls(curves: Curves) -> bool:
@@ -181,11 +195,25 @@ def falls_then_rises(curves: Curves) -> bool:
     return all(min(value for _, value in c[1:]) < c[0][1] < c[-1][1] for c in curves)
 
 
+def helps(curves: Curves) -> bool:
+    """The last curve falls below its beginning."""
+    return min(value for _, value in curves[-1][1:]) < curves[-1][0][1]
+
+
+def harms(curves: Curves) -> bool:
+    """The last curve ends above its beginning."""
+    return curves[-1][-1][1] > curves[-1][0][1]
+
+
+def stays_above(curves: Curves) -> bool:
+    """The last curve never comes down to the others."""
+    *others, course = curves
+    return min(value for _, value in course) > min(value for curve in others for _, value in curve)
+
+
 def helps_then_harms(curves: Curves) -> bool:
     """The last curve falls below its beginning and ends above it, but never comes down to the others."""
-    *others, course = curves
-    best = min(value for curve in others for _, value in curve)
-    return falls_then_rises([course]) and min(value for _, value in course) > best
+    return helps(curves) and harms(curves) and stays_above(curves)
 
 
 CURVE_RULES: dict[str, Rule] = {
@@ -193,9 +221,18 @@ CURVE_RULES: dict[str, Rule] = {
     "best_rises": rule(
         Shape("Lowest point moves up from curve to curve and stays below the last x", best_rises, each=False)
     ),
-    "best_moves_up": rule(Shape("Lowest point moves up from curve to curve", best_moves_up, each=False)),
+    "best_never_falls": rule(
+        Shape("Lowest point never moves down from curve to curve", best_never_falls, each=False)
+    ),
+    "best_above_first": rule(
+        Shape("Lowest point of every other curve above the first one's", best_above_first, each=False)
+    ),
     "gain_falls": rule(
-        Shape("Gain (value at the last x over the lowest) falls from curve to curve", gain_falls, each=False)
+        Shape(
+            "Gain (value at the last x over the lowest) never rises from curve to curve, and falls in all",
+            gain_falls,
+            each=False,
+        )
     ),
     "rises_as_x_falls": rule(Shape("Spearman correlation with x at most -0.9", rises_as_x_falls)),
     "highest_inside": rule(Shape("Highest value not at an end", highest_inside)),
@@ -208,6 +245,7 @@ CURVE_RULES: dict[str, Rule] = {
             "Last curve falls below its beginning, ends above it, and stays above the others' lowest point",
             helps_then_harms,
             each=False,
+            parts={"falls": helps, "ends above": harms, "stays above the others": stays_above},
         )
     ),
 }

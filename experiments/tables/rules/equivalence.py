@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from experiments.tables.config import ClaimConfig
@@ -15,16 +17,19 @@ from skiptune.evaluation.intervals import block_interval
 def share_of_gain(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
     """Is the difference between two rows a small share of the gain of one of them over the baseline?
 
-    Parameters: ``metric``; ``row``; ``full``, the row whose gain over its own baseline is the yardstick;
-    ``margin``, the largest share m. With d the difference of the two and g the gain, block by block:
-    supported if the 95% t intervals of d - m g and of -d - m g lie below 0, which takes the gain as measured
-    and not as known; contradicted if one of them, widened (Bonferroni), lies above 0; else inconclusive, as
-    where the gain itself is not certain. The effect is mean(d) / mean(g).
+    Parameters: ``metric``; ``rows``, by scale the row and the one whose gain over its own baseline is the
+    yardstick; ``margin``, the largest share m. With d the difference of the two and g the gain, block by
+    block: supported if the 95% t intervals of d - m g and of -d - m g lie below 0, which takes the gain as
+    measured and not as known; contradicted if one of them, widened (Bonferroni), lies above 0; else
+    inconclusive, as where the gain itself is not certain. The effect is mean(d) / mean(g).
     """
     spec = Section(claim.parameters, f"claim {claim.id}: parameters")
     metric, margin = spec.take("metric", str), spec.number("margin")
-    row, full = (evidence.config.row(spec.take(key, str)) for key in ("row", "full"))
+    named = spec.take("rows", Mapping).get(evidence.scale)
     spec.finish()
+    if named is None:
+        return undecided(claim, "not run", f"No rows are named at scale {evidence.scale}.")
+    row, full = (evidence.config.row(id) for id in named)
     if full.baseline is None:
         raise SkiptuneError(f"claim {claim.id}: row '{full.id}' names no baseline; give it one")
     series = [np.array(evidence.series(id, metric)) for id in (row.id, full.id, full.baseline)]
@@ -35,8 +40,13 @@ def share_of_gain(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
     own, whole, base = series
     gain, difference = base - whole, own - whole
     certain = block_interval(list(gain))
+    apart = span(block_interval(list(difference)))
     if certain.low <= 0:
-        why = f"The gain of {full.label} over its baseline is not certain: {span(certain)}."
+        said = "loses against" if certain.high < 0 else "does not certainly gain over"
+        why = (
+            f"{full.label} {said} its baseline, by {span(certain)} in {metric}, so there is no gain to "
+            f"share. {row.label} minus {full.label}: {apart}."
+        )
         return undecided(claim, "inconclusive", why)
     sides = [list(difference - margin * gain), list(-difference - margin * gain)]
     inside = all(block_interval(side).high < 0 for side in sides)
@@ -44,7 +54,7 @@ def share_of_gain(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
     verdict = "supported" if inside else "contradicted" if outside else "inconclusive"
     share = float(difference.mean() / gain.mean())
     text = (
-        f"{metric} of {row.label} minus {full.label}: {span(block_interval(list(difference)))}, of a gain of "
+        f"{metric} of {row.label} minus {full.label}: {apart}, of a gain of "
         f"{span(certain)} (95% t intervals over paired seed blocks), a share of {share:.3f}; "
         f"at most {margin:g} either way is called equal."
     )

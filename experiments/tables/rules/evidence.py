@@ -20,7 +20,8 @@ class Evidence:
 
     `selected`: row id -> what was chosen for it on the selection seeds. `interventions`: row id -> the
     settings that its images were sampled with, learned coefficients and what its run chose among them.
-    `units`: row id -> what there is one value of, seed blocks unless named.
+    `units`: row id -> what there is one value of, seed blocks unless named. `floors`: role -> metric -> its
+    value between real images and the reference, where it is known.
     """
 
     config: TableConfig
@@ -29,6 +30,7 @@ class Evidence:
     selected: Mapping[str, float] = field(default_factory=dict)
     interventions: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     units: Mapping[str, str] = field(default_factory=dict)
+    floors: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def series(self, row: str, metric: str) -> Sequence[float]:
         """The block values of a row, empty if it was not measured."""

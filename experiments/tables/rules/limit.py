@@ -10,6 +10,7 @@ import numpy as np
 from experiments.tables.config import ClaimConfig
 from experiments.tables.parsing import Section
 from experiments.tables.results import ClaimResult
+from experiments.tables.rules.along import baselines
 from experiments.tables.rules.evidence import Evidence, corrected, span, undecided
 from skiptune.evaluation.intervals import paired_ratio_interval
 
@@ -19,9 +20,12 @@ def below_limit(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
 
     Parameters: ``metric``; ``limit_arm``, rows of the untouched model with ever more ``steps``; ``change``,
     below which one more doubling counts as none; ``rows`` by scale. The limit is the first row whose doubling
-    moves the metric by less than ``change``. Supported if the paired ratio of some row to the limit has an
-    upper end below 1, in t intervals widened for the number of rows (Bonferroni); contradicted if every lower
-    end is above 1. Where no doubling settles, the last row stands for the limit and nothing can be supported.
+    moves the metric by less than ``change``. A row is compared with it and with its own baseline, the
+    untouched model in as few steps, for where that is below the limit already the tuning is not what passes
+    it. Supported if both paired ratios of some row have upper ends below 1, in t intervals widened for the
+    number of rows (Bonferroni); contradicted if of every row some lower end is above 1. Where no doubling
+    settles, the last row stands for the limit and nothing can be supported. The effect is the larger ratio of
+    the best row.
     """
     spec = Section(claim.parameters, f"claim {claim.id}: parameters")
     metric, arm, change = spec.take("metric", str), spec.take("limit_arm", str), spec.number("change")
@@ -30,7 +34,8 @@ def below_limit(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
     rows = [evidence.config.row(id) for id in by_scale.get(evidence.scale, ())]
     untouched = [row for row in evidence.config.rows_at(evidence.scale) if row.arm == arm]
     untouched.sort(key=lambda row: int(row.sampler["steps"]))
-    wanted = [row.id for row in (*rows, *untouched)]
+    few = baselines(claim, evidence, rows)
+    wanted = [row.id for row in (*rows, *few, *untouched)]
     if not rows or len(untouched) < 2 or any(not evidence.series(id, metric) for id in wanted):
         return undecided(
             claim, "not run", f"The rows of this claim are not measured at scale {evidence.scale}."
@@ -43,20 +48,31 @@ def below_limit(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
     base = evidence.series(limit.id, metric)
     if len(base) == 1:
         return undecided(claim, "inconclusive", "One seed block has no spread to test against.")
-    wide = corrected(len(rows))
-    ratios = [(row, paired_ratio_interval(evidence.series(row.id, metric), base, wide)) for row in rows]
-    best, ratio = min(ratios, key=lambda pair: pair[1].high)
-    verdict = "supported" if reached and ratio.high < 1 else "inconclusive"
-    if all(r.low > 1 for _, r in ratios):
+    wide = corrected(max(len(rows), 2))  # two ratios, one of which suffices to contradict
+    ratios = [
+        [
+            paired_ratio_interval(evidence.series(row.id, metric), other, wide)
+            for other in (base, evidence.series(own.id, metric))
+        ]
+        for row, own in zip(rows, few, strict=True)
+    ]
+    worst = [max(pair, key=lambda ratio: ratio.high) for pair in ratios]
+    best = min(range(len(rows)), key=lambda i: worst[i].high)
+    verdict = "supported" if reached and worst[best].high < 1 else "inconclusive"
+    if all(any(ratio.low > 1 for ratio in pair) for pair in ratios):
         verdict = "contradicted"
     steps = limit.sampler["steps"]
     how = "reached at" if reached else "not reached; the largest number measured is"
     course = ", ".join(f"{row.sampler['steps']} steps: {means[row.id]:.4g}" for row in untouched)
+    found = (
+        f"{row.label}: {span(to_limit)} of the limit, {span(to_own)} of {own.label}"
+        for row, own, (to_limit, to_own) in zip(rows, few, ratios, strict=True)
+    )
     text = (
         f"Limit of the untouched model (doubling the steps moves {metric} by less than {change:.0%}) {how} "
-        f"{steps} steps ({course}). Ratio to it, geometric mean over paired seed blocks with "
-        f"{wide:.1%} t interval: "
-        + "; ".join(f"{row.label}: {span(r)}" for row, r in ratios)
-        + f". Best: {best.label}."
+        f"{steps} steps ({course}). Ratio to it and to the untouched model in as few steps, geometric means "
+        f"over paired seed blocks with {wide:.1%} t intervals: {'; '.join(found)}. "
+        f"Best: {rows[best].label}."
     )
-    return ClaimResult(claim.id, verdict, ratio.value, ratio.low, ratio.high, text)
+    effect = worst[best]
+    return ClaimResult(claim.id, verdict, effect.value, effect.low, effect.high, text)

@@ -81,9 +81,22 @@ CURVES = [
     ("lowest_inside", lambda s, r: bowl(0.6)(s, r) if s < 20 else 10 - 5 * r, "contradicted"),
     ("best_rises", lambda s, r: 10 + 100 * (r - {5: 0.4, 10: 0.6, 20: 0.8}[int(s)]) ** 2, "supported"),
     ("best_rises", lambda s, r: 10 + 100 * (r - {5: 0.8, 10: 0.6, 20: 0.4}[int(s)]) ** 2, "contradicted"),
-    ("best_moves_up", bowl(0.6), "contradicted"),  # where nothing moves, nothing moves up
+    ("best_never_falls", bowl(0.6), "supported"),  # what stays does not fall
+    (
+        "best_never_falls",
+        lambda s, r: 10 + 100 * (r - {5: 0.6, 10: 0.8, 20: 0.4}[int(s)]) ** 2,
+        "contradicted",
+    ),
+    ("best_above_first", lambda s, r: 10 + 100 * (r - {5: 0.4, 10: 0.8, 20: 0.6}[int(s)]) ** 2, "supported"),
+    (
+        "best_above_first",
+        lambda s, r: 10 + 100 * (r - {5: 0.4, 10: 0.8, 20: 0.4}[int(s)]) ** 2,
+        "contradicted",
+    ),
     ("gain_falls", lambda s, r: bowl(0.6)(s, r) / (s if r == 0.6 else 1) * s, "contradicted"),
     ("gain_falls", lambda s, r: 10 + (40 / s) * (r == 1.0), "supported"),
+    ("gain_falls", lambda s, r: 10 + (40 * (r == 1.0) if s == 5 else -r), "supported"),  # 1 is best on two
+    ("gain_falls", lambda s, r: 10 - r, "contradicted"),  # it is on all: there is no gain to fall
     ("rises_as_x_falls", lambda s, r: 10 / r, "supported"),
     ("rises_as_x_falls", lambda s, r: 10 * r, "contradicted"),
     ("highest_inside", lambda s, r: 10 - 50 * (r - 0.6) ** 2, "supported"),
@@ -164,20 +177,29 @@ def test_what_decides_is_printed_where_a_test_points_the_other_way() -> None:
 
 
 @pytest.mark.parametrize(
-    ("course", "tuned", "expected"),
+    ("course", "few", "tuned", "expected"),
     [
-        ((4.0, 2.01, 2.0), 1.5, "supported"),
-        ((4.0, 2.01, 2.0), 3.0, "contradicted"),
-        ((4.0, 3.0, 2.0), 1.5, "inconclusive"),  # still falling: there is no limit to be below of
+        ((4.0, 2.01, 2.0), 3.0, 1.5, "supported"),
+        ((4.0, 2.01, 2.0), 4.0, 3.0, "contradicted"),
+        ((4.0, 3.0, 2.0), 3.0, 1.5, "inconclusive"),  # still falling: there is no limit to be below of
+        (
+            (4.0, 2.01, 2.0),
+            1.5,
+            1.5,
+            "inconclusive",
+        ),  # it is the few steps that pass the limit, not the tuning
+        ((4.0, 2.01, 2.0), 1.4, 1.5, "contradicted"),  # which even loses
     ],
 )
-def test_below_limit(course: Sequence[float], tuned: float, expected: str) -> None:
-    rows = [{"id": f"u{s}", "steps": s, "arm": "limit"} for s in (10, 20, 40)] + [{"id": "tuned"}]
+def test_below_limit(course: Sequence[float], few: float, tuned: float, expected: str) -> None:
+    rows = [{"id": f"u{s}", "steps": s, "arm": "limit"} for s in (10, 20, 40)]
+    rows += [{"id": "few"}, {"id": "tuned", "baseline": "few"}]
     config = table(
         rows, "below_limit", metric="fid", limit_arm="limit", change=0.02, rows={"desk": ["tuned"]}
     )
     values = {f"u{s}": {"fid": around(v, 0.002)} for s, v in zip((10, 20, 40), course, strict=True)}
-    assert verdict(config, {**values, "tuned": {"fid": around(tuned, 0.002)}}).verdict == expected
+    values |= {"few": {"fid": around(few, 0.002, 1)}, "tuned": {"fid": around(tuned, 0.002)}}
+    assert verdict(config, values).verdict == expected
 
 
 @pytest.mark.parametrize(
@@ -187,14 +209,17 @@ def test_below_limit(course: Sequence[float], tuned: float, expected: str) -> No
         (5.0, 6.0, 0.001, "contradicted"),
         (5.0, 5.3, 0.05, "inconclusive"),
         (10.0, 10.0, 0.05, "inconclusive"),  # nothing is gained, so there is no yardstick
+        (12.0, 12.0, 0.001, "inconclusive"),  # nor where something is lost
     ],
 )
 def test_share_of_gain(full: float, other: float, noise: float, expected: str) -> None:
     rows = [{"id": "base"}, {"id": "full", "baseline": "base"}, {"id": "other", "baseline": "base"}]
-    config = table(rows, "share_of_gain", metric="fid", row="other", full="full", margin=0.05)
+    config = table(rows, "share_of_gain", metric="fid", rows={"desk": ["other", "full"]}, margin=0.05)
     means = {"base": 10.0, "full": full, "other": other}
     values = {id: {"fid": around(mean, noise, i)} for i, (id, mean) in enumerate(means.items())}
-    assert verdict(config, values).verdict == expected
+    claim = verdict(config, values)
+    assert claim.verdict == expected
+    assert ("loses against its baseline" in claim.test) == (full > 10.0)
 
 
 @pytest.mark.parametrize(("change", "expected"), [(-0.2, "supported"), (0.2, "contradicted")])
@@ -245,7 +270,7 @@ def test_nothing_measured_and_one_block_decide_nothing(rule: str) -> None:
         "within": {"tests": {"desk": [{"row": "b", "metric": "fid", "low": 1, "high": 2}]}},
         "sides": {"tests": {"desk": [{"row": "b", "metric": "fid", "below": 2}]}},
         "below_limit": {"metric": "fid", "limit_arm": "arm", "change": 0.1, "rows": {"desk": ["b"]}},
-        "share_of_gain": {"metric": "fid", "row": "b", "full": "b", "margin": 0.1},
+        "share_of_gain": {"metric": "fid", "rows": {"desk": ["b", "b"]}, "margin": 0.1},
         "beats_best": {"metric": "fid", "arms": ["arm"], "than": ["arm"]},
         "mostly_below": {"row": "b", "metrics": ["fid"]},
         "below_bound": {"row": "b", "metrics": ["fid"], "bound": 1},
@@ -306,10 +331,11 @@ def test_helps_then_harms(course: Sequence[float], tuned: float, noise: float, e
     config = table(rows, "helps_then_harms", metric="fid", x="mimg", group="rho_bottom", arms=["arm"])
     values = {f"m{m}": {"fid": around(value, noise, m)} for m, value in enumerate(course)}
     values |= {"tuned": {"fid": around(tuned, noise, 9)}, "worse": {"fid": around(20, noise, 10)}}
-    assert verdict(config, values).verdict == expected
+    claim = verdict(config, values)
+    assert claim.verdict == expected and "(falls in " in claim.test
 
 
-@pytest.mark.parametrize("rule", ["helps_then_harms", "gain_falls", "best_rises", "best_moves_up"])
+@pytest.mark.parametrize("rule", ["helps_then_harms", "gain_falls", "best_rises", "best_above_first"])
 def test_one_curve_cannot_be_related_to_others(rule: str) -> None:
     rows = [{"id": f"m{m}", "facts": {"mimg": m}} for m in range(4)]
     config = table(rows, rule, metric="fid", x="mimg", group="rho_bottom", arms=["arm"])

@@ -58,6 +58,16 @@ def test_contradicted_shows_the_ratio_that_contradicts(config: TableConfig, bloc
     assert claim.low is not None and claim.low > 1
 
 
+def test_strong_form_that_real_images_would_miss_is_out_of_reach(config: TableConfig, blocks: Blocks) -> None:
+    values = blocks(0.5, 0.9)
+    unipc = sum(values["unipc_baseline"]["fid"]) / len(values["unipc_baseline"]["fid"])
+    for floor, said in ((0.7 * unipc, "0.700 of UniPC, baseline"), (0.5 * unipc, None)):
+        (claim,) = judge(Evidence(config, "desk", values, floors={"class_conditional_edm": {"fid": floor}}))
+        assert claim.verdict == "supported"
+        assert ("out of reach" in claim.test) == (said is not None)
+        assert said is None or f"does not hold and out of reach (real images have {said})" in claim.test
+
+
 def test_paper_scale_tests_the_papers_rho(config: TableConfig, blocks: Blocks) -> None:
     values = blocks(0.5, 0.5)
     for row in ("heun_selected", "unipc_selected"):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from skiptune.errors import SkiptuneError
 from skiptune.interventions.coefficients import TimeSchedule, Window
-from skiptune.interventions.sites import inner_networks
+from skiptune.interventions.sites.find import search
 
 
 @contextlib.contextmanager
@@ -24,12 +24,13 @@ def following(
     """Inside the ``with`` block call ``read(sigma)`` before every call of ``network``, ``read(None)`` after.
 
     The noise level is read from the innermost ``D(x, sigma)``, which guidance evaluates on a larger batch
-    than its own; with ``sigma_of``, from the U-Net, whose time (second argument) it maps to sigma.
+    than its own; with ``sigma_of``, from the U-Net, whose time (second argument) it maps to sigma. A network
+    of no known family, whose places are named by hand, is itself what is called.
 
     Raises:
-        SkiptuneError: nothing in ``network`` is called with ``sigma``.
+        SkiptuneError: nothing in ``network`` is called with ``sigma``, or the U-Net with no time.
     """
-    modules = [module for _, module in inner_networks(network)]
+    modules = [module for _, module in search(network)] or [network]
     if sigma_of is None:
         modules = [module for module in modules if "sigma" in arguments(module)]
         if not modules:
@@ -37,8 +38,14 @@ def following(
                 f"a schedule over steps needs noise levels, {type(network).__name__} is not called with "
                 "sigma: attach to a denoiser D(x, sigma), or give sigma_of, the sigma of its time"
             )
+        name = "sigma"
+    elif len(names := arguments(modules[-1])) < 2:
+        raise SkiptuneError(
+            f"a schedule over steps needs a time, {type(modules[-1]).__name__} is called without"
+        )
+    else:
+        name = names[1]
     module = modules[-1]
-    name = "sigma" if sigma_of is None else arguments(module)[1]
 
     def begin(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         time = torch.as_tensor(args[1] if len(args) > 1 else kwargs[name])

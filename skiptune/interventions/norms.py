@@ -47,8 +47,9 @@ def record_skip_norms(network: nn.Module, sites: Sequence[SkipSite] | None = Non
         SkiptuneError: a network of no known family, or a call that went past a site.
     """
     # A wrapper may evaluate the network more than once in a call of its own.
-    inner = inner_networks(network)[-1][1] if sites is None else network
-    sites = find_skip_sites(network) if sites is None else sites
+    inner = network
+    if sites is None:
+        sites, inner = find_skip_sites(network), inner_networks(network)[-1][1]
     record = SkipNorms()
     current: dict[int, tuple[Tensor, Tensor]] = {}
 

@@ -47,7 +47,9 @@ def find_skip_sites(network: nn.Module) -> tuple[SkipSite, ...]:
     Raises:
         SkiptuneError: no known architecture family.
     """
-    chain = inner_networks(network)
+    chain = search(network)
+    if not chain:
+        raise SkiptuneError(f"{of_no_family(network)}, or pass sites=[SkipSite(...)]")
     sizes = [shape[-1] for _, module in chain if (shape := getattr(module, "image_shape", None))]
     path, inner = chain[-1]
     return network_family(inner).find(inner, path, sizes[-1] if sizes else None)
@@ -59,20 +61,23 @@ def inner_networks(network: nn.Module) -> tuple[tuple[str, nn.Module], ...]:
     Raises:
         SkiptuneError: there is none.
     """
-    kind = type(network).__name__
-    if not isinstance(network, nn.Module):
-        raise SkiptuneError(f"{kind} is no torch module; of a diffusers pipeline give the U-Net, pipe.unet")
-    chain = search(network, "")
+    chain = search(network)
     if not chain:
-        families = ", ".join(finder.family for finder in FINDERS)
-        raise SkiptuneError(
-            f"{kind} is no U-Net of a known family ({families}): rename its parts as one of them does"
-        )
+        raise SkiptuneError(of_no_family(network))
     return chain
 
 
-def search(network: nn.Module, path: str) -> tuple[tuple[str, nn.Module], ...]:
+def of_no_family(network: nn.Module) -> str:
+    families = ", ".join(finder.family for finder in FINDERS)
+    kind = type(network).__name__
+    return f"{kind} is no U-Net of a known family ({families}): rename its parts as one of them does"
+
+
+def search(network: nn.Module, path: str = "") -> tuple[tuple[str, nn.Module], ...]:
     """As ``inner_networks``; empty where there is none."""
+    if not isinstance(network, nn.Module):
+        kind = type(network).__name__
+        raise SkiptuneError(f"{kind} is no torch module; of a diffusers pipeline give the U-Net, pipe.unet")
     here = (path, network)
     compiled = hasattr(network, "_orig_mod")  # which shows the attributes of what it wraps as its own
     if not compiled and any(finder.recognises(network) for finder in FINDERS):

@@ -71,7 +71,7 @@ class FreeU:
 
         Raises:
             SkiptuneError: a network of no known family, or with one group of sites where two have factors;
-                when called, a network that goes past a site.
+                when called, a network that goes past a site, or a site of another width than it was given.
         """
         sites = find_skip_sites(network) if sites is None else sites
         group = self.groups(sites)
@@ -101,8 +101,9 @@ class FreeU:
         return {index: order.index(value) for index, value in key.items()}
 
     def apply(self, x: Tensor, site: SkipSite, b: float, s: float) -> Tensor:
-        """The concatenation re-weighed; in place where no gradient is asked for, as it is for one block."""
-        x = x.clone() if torch.is_grad_enabled() else x
+        """The concatenation re-weighed; in place where it is for one block and no gradient is asked for."""
+        site.check(x)
+        x = x.clone() if torch.is_grad_enabled() or not site.exclusive else x
         images = as_images(x, site)
         u, d = images[:, : site.u_channels], images[:, site.u_channels :]
         if b != 1:

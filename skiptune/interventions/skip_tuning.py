@@ -110,7 +110,7 @@ class SkipTuning:
         Raises:
             SkiptuneError: a network of no known family, another number of sites than coefficients, a place
                 that the network's blocks do not have, schedules without noise levels; when called, a network
-                that goes past a site.
+                that goes past a site, or a site of another width than it was given.
         """
         sites = find_skip_sites(network) if sites is None else sites
         scales = {}
@@ -156,14 +156,15 @@ class Scale:
         return x * self.factor(x)
 
     def in_place(self, x: Tensor) -> Tensor:
-        """The same without a copy, for a concatenation: it was made for this block alone."""
-        if torch.is_grad_enabled():
+        """The same without a copy, for a concatenation that was made for this block alone."""
+        if torch.is_grad_enabled() or not self.site.exclusive:
             return self(x)
         self.site.split(x)[1].mul_(self.site.split(self.factor(x))[1])
         return x
 
     def factor(self, x: Tensor) -> Tensor:
         """``[1 or N, u + d, 1, 1]``, for tokens ``[1 or N, 1, u + d]``, of the type and device of ``x``."""
+        self.site.check(x)
         weight, change = self.clock.weight, self.change.to(x.device)
         if weight is not None:
             change = weight.to(x.device).reshape(-1, *[1] * (x.dim() - 1)) * change

@@ -37,7 +37,8 @@ def test_formula(shape, variant):
     u, d = torch.randn(2, U, *shape), torch.randn(2, D, *shape)
     block = nn.Identity()
     both = torch.cat([u, d], dim=1)
-    with FreeU(b1=1.4, s1=0.3, variant=variant).attached_to(block, [SkipSite(0, "block", block, U, D)]):
+    site = SkipSite(0, "block", block, U, D, exclusive=True)
+    with FreeU(b1=1.4, s1=0.3, variant=variant).attached_to(block, [site]):
         output = block(both.clone().requires_grad_())
         with torch.no_grad():
             in_place = block(both)

@@ -77,6 +77,7 @@ def pair_with_skips(
             stage=level,
             resolution=None if size is None else size >> (stage - level),
             balance=balance(u, d),
+            exclusive=True,
         )
         for index, ((block, u, d), level) in enumerate(zip(found, stages, strict=True))
     )

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from skiptune.errors import SkiptuneError
+
 
 @dataclass(frozen=True)
 class SkipSite:
@@ -23,6 +25,8 @@ class SkipSite:
         resolution: of the concatenation, in pixels; an up-sampling block would receive half of its own.
             ``None`` where the network does not know the size of its images.
         balance: weights that ``u`` and ``d`` carry inside the concatenation (magnitude-preserving networks).
+        exclusive: whether the concatenation is made for ``block`` alone, so that it may be changed in place,
+            as in the known families; a network may use it again, in a residual path around the block.
     """
 
     index: int
@@ -36,14 +40,24 @@ class SkipSite:
     resolution: int | None = None
     channel_dim: int = 1
     balance: tuple[float, float] = (1.0, 1.0)
+    exclusive: bool = False
 
     @property
     def matching(self) -> bool:
         """Whether skip and decoder part are equally wide (Skip-Tuning, section 2)."""
         return self.u_channels == self.d_channels
 
+    def check(self, x: Tensor) -> None:
+        """Raises SkiptuneError: ``x`` is not as wide as ``u`` and ``d`` together."""
+        if x.shape[self.channel_dim] != self.u_channels + self.d_channels:
+            raise SkiptuneError(
+                f"site {self.name} is called with {x.shape[self.channel_dim]} channels, but was given as "
+                f"{self.u_channels} of the decoder and {self.d_channels} of the skip"
+            )
+
     def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """``u`` and ``d`` as views of the concatenation."""
+        """``u`` and ``d`` as views of the concatenation. Raises SkiptuneError as ``check``."""
+        self.check(x)
         return (
             x.narrow(self.channel_dim, 0, self.u_channels),
             x.narrow(self.channel_dim, self.u_channels, self.d_channels),

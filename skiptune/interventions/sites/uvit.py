@@ -35,6 +35,15 @@ def find(network: Any, path: str, size: int | None) -> tuple[SkipSite, ...]:
             raise SkiptuneError(f"{name} takes {both} channels, decoder and skip have {width}+{width}")
         resolution = side if side**2 == tokens - extras else None
         sites.append(
-            SkipSite(index, name, block.skip_linear, width, width, resolution=resolution, channel_dim=-1)
+            SkipSite(
+                index,
+                name,
+                block.skip_linear,
+                width,
+                width,
+                resolution=resolution,
+                channel_dim=-1,
+                exclusive=True,
+            )
         )
     return tuple(sites)

@@ -9,7 +9,7 @@ import yaml
 
 from skiptune.checkpoints.desk import DESK_FOLDER, load_coefficients, load_desk_denoiser
 from skiptune.evaluation.evaluation import Evaluation
-from skiptune.interventions.build import SETTINGS
+from skiptune.interventions.build import INTERVENTIONS
 from skiptune.samplers import known_settings
 from skiptune.training.settings import DenoiserTraining
 
@@ -39,9 +39,9 @@ def test_every_config_says_what_it_is_expects_needs_and_how_to_run_it(path):
         assert word in header, f"{path.name} does not say: {word}"
 
 
-@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("name", INTERVENTIONS)
 def test_an_intervention_config_holds_the_defaults_of_the_code(name):
-    assert read(f"intervention/{name}.yaml") == {"name": name, **SETTINGS[name]}
+    assert read(f"intervention/{name}.yaml") == {"name": name, **INTERVENTIONS[name].defaults}
 
 
 def test_settings_of_an_evaluation_are_those_of_the_code():

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from skiptune.interventions.build import SETTINGS
+from skiptune.interventions.build import INTERVENTIONS
 
-DEFAULTS = SETTINGS["skip_tuning"]
+DEFAULTS = INTERVENTIONS["skip_tuning"].defaults
 RHO = ("rho_bottom", "rho_top")
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
@@ -22,21 +23,25 @@ from skiptune.interventions.freeu import FreeU
 from skiptune.interventions.skip_tuning import SkipTuning
 from skiptune.skip_step import SkipStep
 
-SETTINGS: dict[str, dict[str, Any]] = {
-    "none": {},
-    "skip_tuning": {
-        "rho_bottom": 1.0, "rho_top": 1.0, "reading": "inclusive", "bottom_first": True, "place": "input",
-        "time_direction": None, "time_axis": "step", "sigma_low": None, "sigma_high": None,
-    },
-    "skip_coefficients": {"rho": None},
-    "freeu": {"b1": 1.0, "b2": 1.0, "s1": 1.0, "s2": 1.0, "variant": "constant", "by": "stage"},
-    "epsilon_scaling": {
-        "scale": 1.0, "skip": None, "tau": 0.99, "weights": "eq13", "alpha": "per_step", "early": "truncate",
-        "factor": "eq12",
-    },
-    "block_reweighting": {"weights": None, "part": "output"},
-    "attention_pruning": {"blocks": None},
-}  # fmt: skip
+Settings = Mapping[str, Any]
+Attached = contextlib.AbstractContextManager[object]
+
+
+@dataclass(frozen=True)
+class Intervention:
+    """What an intervention's name stands for.
+
+    Attributes:
+        defaults: of every setting; complete settings name a stored run.
+        complete: brings the values into one form, in place. Raises SkiptuneError: one out of its range.
+        neutral: whether complete settings leave every network as it is, bit for bit.
+        attach: of complete settings, a network and the sampler's noise levels, as ``attach_intervention``.
+    """
+
+    defaults: Settings
+    complete: Callable[[dict[str, Any]], object]
+    neutral: Callable[[Settings], bool]
+    attach: Callable[[Settings, nn.Module, Sequence[float]], Attached]
 
 
 def complete_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -47,58 +52,33 @@ def complete_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """
     given = dict(settings)
     name = given.pop("name", None)
-    if name not in SETTINGS:
-        raise SkiptuneError(f"unknown intervention {name!r}; choose one of {', '.join(SETTINGS)}")
-    if unknown := set(given) - set(SETTINGS[name]):
-        known = ", ".join(SETTINGS[name]) or "none"
+    if name not in INTERVENTIONS:
+        raise SkiptuneError(f"unknown intervention {name!r}; choose one of {', '.join(INTERVENTIONS)}")
+    defaults = INTERVENTIONS[name].defaults
+    if unknown := set(given) - set(defaults):
+        known = ", ".join(defaults) or "none"
         raise SkiptuneError(
             f"intervention {name} has no setting {', '.join(sorted(unknown))}; it has {known}"
         )
-    complete = {"name": name, **SETTINGS[name], **given}
-    if name == "skip_tuning":
-        for key in ("rho_bottom", "rho_top", "sigma_low", "sigma_high"):
-            complete[key] = as_float(key, complete[key])  # 1 and 1.0 name the same run
-        if complete["time_axis"] not in AXES:  # also where no time direction makes use of it
-            raise SkiptuneError(
-                f"unknown time axis {complete['time_axis']!r}; choose one of {', '.join(AXES)}"
-            )
-        make_skip_tuning(complete, (2.0, 1.0))
-    if name == "skip_coefficients" and complete["rho"] is not None:
-        if not isinstance(complete["rho"], Sequence) or isinstance(complete["rho"], str):
-            raise SkiptuneError(f"rho is {complete['rho']!r}, it must be a list with a number for every site")
-        complete["rho"] = [as_float("rho", value) for value in complete["rho"]]
-        SkipTuning(tuple(complete["rho"]))
-    if name == "freeu":
-        for key in ("b1", "b2", "s1", "s2"):
-            complete[key] = as_float(key, complete[key])
-        make_freeu(complete)
-    if name == "epsilon_scaling":
-        for key in ("scale", "tau"):
-            complete[key] = as_float(key, complete[key])
-        make_epsilon_scaling(complete)
-    if name == "block_reweighting":
-        complete["weights"] = by_step("weights", complete["weights"], block_weight)
-        make_block_reweighting(complete, [0.0] * len(complete["weights"] or [0]))
-    if name == "attention_pruning":
-        complete["blocks"] = by_step("blocks", complete["blocks"], block_number)
+    complete = {"name": name, **defaults, **given}
+    INTERVENTIONS[name].complete(complete)
     return complete
 
 
 def is_neutral(complete: Mapping[str, Any]) -> bool:
     """Whether an intervention with these complete settings leaves every network as it is, bit for bit."""
-    if complete["name"] == "skip_tuning":
-        return bool(complete["rho_bottom"] == complete["rho_top"] == 1)
-    if complete["name"] == "skip_coefficients":
-        return complete["rho"] is None or set(complete["rho"]) == {1}
-    if complete["name"] == "freeu":
-        return make_freeu(complete).factors == ((1, 1), (1, 1))
-    if complete["name"] == "epsilon_scaling":
-        return make_epsilon_scaling(complete).neutral
-    if complete["name"] == "block_reweighting":
-        return {weight for step in complete["weights"] or () for weight in step} <= {1}
-    if complete["name"] == "attention_pruning":
-        return not any(complete["blocks"] or ())
-    return True
+    return INTERVENTIONS[complete["name"]].neutral(complete)
+
+
+def attach_intervention(
+    settings: Mapping[str, Any], denoiser: nn.Module, levels: Sequence[float]
+) -> Attached:
+    """Attach the intervention that ``settings`` (``{"name": ..., ...}``) describe; a context manager.
+
+    ``levels`` are the sampler's noise levels with the one it ends at, which values by step need.
+    """
+    settings = complete_settings(settings)
+    return INTERVENTIONS[settings["name"]].attach(settings, denoiser, levels)
 
 
 def as_float(name: str, value: Any) -> float | None:
@@ -108,9 +88,20 @@ def as_float(name: str, value: Any) -> float | None:
     return None if value is None else float(value)
 
 
+def as_floats(settings: dict[str, Any], *names: str) -> None:
+    """The settings of these names as floats, in place: 1 and 1.0 name the same run."""
+    for name in names:
+        settings[name] = as_float(name, settings[name])
+
+
 def make_freeu(settings: Mapping[str, Any]) -> FreeU:
     """FreeU from complete settings."""
-    return FreeU(**{key: settings[key] for key in SETTINGS["freeu"]})
+    return FreeU(**{key: value for key, value in settings.items() if key != "name"})
+
+
+def complete_freeu(settings: dict[str, Any]) -> None:
+    as_floats(settings, "b1", "b2", "s1", "s2")
+    make_freeu(settings)
 
 
 def make_epsilon_scaling(settings: Mapping[str, Any]) -> EpsilonScaling:
@@ -119,6 +110,11 @@ def make_epsilon_scaling(settings: Mapping[str, Any]) -> EpsilonScaling:
     skip = settings["skip"]
     skip_step = SkipStep(1 if skip is None else skip, **reading)
     return EpsilonScaling(settings["scale"], None if skip is None else skip_step)
+
+
+def complete_epsilon_scaling(settings: dict[str, Any]) -> None:
+    as_floats(settings, "scale", "tau")
+    make_epsilon_scaling(settings)
 
 
 def make_skip_tuning(settings: Mapping[str, Any], levels: Sequence[float]) -> SkipTuning:
@@ -140,28 +136,97 @@ def make_skip_tuning(settings: Mapping[str, Any], levels: Sequence[float]) -> Sk
     )
 
 
-def attach_intervention(
-    settings: Mapping[str, Any], denoiser: nn.Module, levels: Sequence[float]
-) -> contextlib.AbstractContextManager[object]:
-    """Attach the intervention that ``settings`` (``{"name": ..., ...}``) describe; a context manager.
+def complete_skip_tuning(settings: dict[str, Any]) -> None:
+    as_floats(settings, "rho_bottom", "rho_top", "sigma_low", "sigma_high")
+    if settings["time_axis"] not in AXES:  # also where no time direction makes use of it
+        raise SkiptuneError(f"unknown time axis {settings['time_axis']!r}; choose one of {', '.join(AXES)}")
+    make_skip_tuning(settings, (2.0, 1.0))
 
-    ``levels`` are the sampler's noise levels with the one it ends at, which values by step need.
-    """
-    settings = complete_settings(settings)
-    if settings["name"] == "none":
+
+def complete_skip_coefficients(settings: dict[str, Any]) -> None:
+    rho = settings["rho"]
+    if rho is None:
+        return
+    if not isinstance(rho, Sequence) or isinstance(rho, str):
+        raise SkiptuneError(f"rho is {rho!r}, it must be a list with a number for every site")
+    settings["rho"] = [as_float("rho", value) for value in rho]
+    SkipTuning(tuple(settings["rho"]))
+
+
+def attach_skip_coefficients(settings: Settings, network: nn.Module, levels: Sequence[float]) -> Attached:
+    if settings["rho"] is None:
         return contextlib.nullcontext()
-    if settings["name"] == "freeu":
-        return make_freeu(settings).attached_to(denoiser)
-    if settings["name"] == "skip_coefficients":
-        if settings["rho"] is None:
-            return contextlib.nullcontext()
-        return SkipTuning(tuple(settings["rho"])).attached_to(denoiser)
-    if settings["name"] == "epsilon_scaling":
-        return make_epsilon_scaling(settings).attached_to(denoiser)
-    if settings["name"] in ("block_reweighting", "attention_pruning"):
-        if is_neutral(settings):
-            return contextlib.nullcontext()
-        if settings["name"] == "block_reweighting":
-            return make_block_reweighting(settings, levels[:-1]).attached_to(denoiser)
-        return make_attention_pruning(settings, levels[:-1], denoiser).attached_to(denoiser)
-    return make_skip_tuning(settings, levels).attached_to(denoiser)
+    return SkipTuning(tuple(settings["rho"])).attached_to(network)
+
+
+def complete_block_reweighting(settings: dict[str, Any]) -> None:
+    settings["weights"] = by_step("weights", settings["weights"], block_weight)
+    make_block_reweighting(settings, [0.0] * len(settings["weights"] or [0]))
+
+
+def attach_block_reweighting(settings: Settings, network: nn.Module, levels: Sequence[float]) -> Attached:
+    if is_neutral(settings):  # also of a network without transformer blocks
+        return contextlib.nullcontext()
+    return make_block_reweighting(settings, levels[:-1]).attached_to(network)
+
+
+def complete_attention_pruning(settings: dict[str, Any]) -> None:
+    settings["blocks"] = by_step("blocks", settings["blocks"], block_number)
+
+
+def attach_attention_pruning(settings: Settings, network: nn.Module, levels: Sequence[float]) -> Attached:
+    if is_neutral(settings):
+        return contextlib.nullcontext()
+    return make_attention_pruning(settings, levels[:-1], network).attached_to(network)
+
+
+INTERVENTIONS: dict[str, Intervention] = {
+    "none": Intervention(
+        {},
+        complete=lambda settings: None,
+        neutral=lambda settings: True,
+        attach=lambda settings, network, levels: contextlib.nullcontext(),
+    ),
+    "skip_tuning": Intervention(
+        {
+            "rho_bottom": 1.0, "rho_top": 1.0, "reading": "inclusive", "bottom_first": True, "place": "input",
+            "time_direction": None, "time_axis": "step", "sigma_low": None, "sigma_high": None,
+        },
+        complete_skip_tuning,
+        neutral=lambda settings: bool(settings["rho_bottom"] == settings["rho_top"] == 1),
+        attach=lambda settings, network, levels: make_skip_tuning(settings, levels).attached_to(network),
+    ),
+    "skip_coefficients": Intervention(
+        {"rho": None},
+        complete_skip_coefficients,
+        neutral=lambda settings: settings["rho"] is None or set(settings["rho"]) == {1},
+        attach=attach_skip_coefficients,
+    ),
+    "freeu": Intervention(
+        {"b1": 1.0, "b2": 1.0, "s1": 1.0, "s2": 1.0, "variant": "constant", "by": "stage"},
+        complete_freeu,
+        neutral=lambda settings: make_freeu(settings).factors == ((1, 1), (1, 1)),
+        attach=lambda settings, network, levels: make_freeu(settings).attached_to(network),
+    ),
+    "epsilon_scaling": Intervention(
+        {
+            "scale": 1.0, "skip": None, "tau": 0.99, "weights": "eq13", "alpha": "per_step",
+            "early": "truncate", "factor": "eq12",
+        },
+        complete_epsilon_scaling,
+        neutral=lambda settings: make_epsilon_scaling(settings).neutral,
+        attach=lambda settings, network, levels: make_epsilon_scaling(settings).attached_to(network),
+    ),
+    "block_reweighting": Intervention(
+        {"weights": None, "part": "output"},
+        complete_block_reweighting,
+        neutral=lambda settings: {weight for step in settings["weights"] or () for weight in step} <= {1},
+        attach=attach_block_reweighting,
+    ),
+    "attention_pruning": Intervention(
+        {"blocks": None},
+        complete_attention_pruning,
+        neutral=lambda settings: not any(settings["blocks"] or ()),
+        attach=attach_attention_pruning,
+    ),
+}  # fmt: skip

@@ -11,7 +11,8 @@ from skiptune.interventions import (
     find_skip_sites,
     interpolate_rho,
 )
-from skiptune.interventions.build import complete_settings
+from skiptune.interventions.build import INTERVENTIONS, Intervention, as_floats, complete_settings
+from skiptune.runtime.generation import named_intervention
 
 LEVELS = (80.0, 2.5, 0.5, 0.0)
 
@@ -102,3 +103,23 @@ def test_mistakes_are_one_line(settings, line):
     with pytest.raises(SkiptuneError, match=line) as caught:
         complete_settings(settings)
     assert "\n" not in str(caught.value)
+
+
+def test_a_further_intervention_is_one_entry(setting, monkeypatch):
+    denoiser, _, x, sigma = setting
+    everywhere = Intervention(
+        {"rho": 1.0},
+        complete=lambda settings: as_floats(settings, "rho"),
+        neutral=lambda settings: settings["rho"] == 1,
+        attach=lambda settings, network, levels: SkipTuning.interpolated(*[settings["rho"]] * 2).attached_to(
+            network
+        ),
+    )
+    monkeypatch.setitem(INTERVENTIONS, "everywhere", everywhere)
+    assert named_intervention({"name": "everywhere", "rho": 1}) == {"name": "none"}
+    with pytest.raises(SkiptuneError, match="everywhere has no setting b; it has rho"):
+        complete_settings({"name": "everywhere", "b": 1})
+    with SkipTuning.interpolated(0.5, 0.5).attached_to(denoiser):
+        expected = denoiser(x, sigma)
+    with attach_intervention({"name": "everywhere", "rho": 0.5}, denoiser, LEVELS):
+        assert torch.equal(denoiser(x, sigma), expected)

@@ -14,7 +14,7 @@ from typing import Any
 
 from experiments.measurement import SeedBlocks
 from experiments.samples import SampleMeasurement
-from experiments.tracking.runs import measured_run
+from experiments.tracking.conditions import measured_run
 from scripts.common import check_tracking, command, make_bench, real_images_of, sampling_of, track
 from skiptune.evaluation.metrics import expand
 from skiptune.runtime.distributed import world

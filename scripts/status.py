@@ -1,7 +1,9 @@
 """How far the tables are, from the run store alone: ``python scripts/status.py [table=GLOB] [scale=paper]``.
 
 ``json=true`` prints plain values for programs; ``outputs=DIR`` is the run store, also of other people;
-further settings as for reproduce.py. Writes nothing. Exit code 2 if a configuration is broken.
+further settings as for reproduce.py. ``conditions=true`` prints instead every measured condition of the
+store, such as those of a sweep of measure.py, as CSV. Writes nothing. Exit code 2 if a configuration is
+broken.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import json
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
+from experiments.status.conditions import conditions_csv
 from experiments.status.of_tables import status_of
 from experiments.status.text import plain_values, render
 from scripts.common import USER_ERROR, complain
@@ -27,14 +30,25 @@ from skiptune.runtime.store import RunStore
 
 
 def main(arguments: list[str]) -> None:
-    """Print the status of the tables that match."""
+    """Print the status of the tables that match, or what was measured."""
     pattern, arguments = take("table", arguments, "*")
-    as_json, settings = take("json", arguments, "false")
-    if as_json not in ("true", "false"):
-        raise SkiptuneError(f"json is {as_json!r}; give true or false")
-    tables, config = table_configs(pattern), composed(settings)
-    statuses = status_of(tables, scale_of(config), RunStore(str(config["outputs"])))
-    print(json.dumps(plain_values(statuses), indent=1) if as_json == "true" else render(statuses))
+    as_json, arguments = flag("json", arguments)
+    conditions, settings = flag("conditions", arguments)
+    config = composed(settings)
+    store = RunStore(str(config["outputs"]))
+    if conditions:
+        print(conditions_csv(store), end="")
+        return
+    statuses = status_of(table_configs(pattern), scale_of(config), store)
+    print(json.dumps(plain_values(statuses), indent=1) if as_json else render(statuses))
+
+
+def flag(key: str, arguments: list[str]) -> tuple[bool, list[str]]:
+    """Whether ``key=true`` is among the arguments, and the others."""
+    value, others = take(key, arguments, "false")
+    if value not in ("true", "false"):
+        raise SkiptuneError(f"{key} is {value!r}; give true or false")
+    return value == "true", others
 
 
 if __name__ == "__main__":

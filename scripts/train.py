@@ -150,6 +150,7 @@ def run(
         id=run_id(described),
         name=settings.name,
         group="training",
+        job="training",
         tags=("training", settings.dataset, str(settings.loss["name"])),
         config=described,
     )

@@ -15,7 +15,7 @@ from typing import Any
 from experiments.drawings.tuning import draw_tuning
 from experiments.measurement import SeedBlocks
 from experiments.references import RealImages, ReferenceFile
-from experiments.tracking.runs import Tracked
+from experiments.tracking.conditions import tuned_run
 from experiments.tuning.report import render, write_record
 from experiments.tuning.search import Effort
 from experiments.tuning.space import Space
@@ -32,7 +32,6 @@ from scripts.common import (
 from skiptune.errors import SkiptuneError
 from skiptune.runtime.distributed import world
 from skiptune.runtime.networks import cached_model
-from skiptune.runtime.tracking import RunInfo
 from skiptune.samplers import make_sampler
 
 
@@ -53,9 +52,7 @@ def main(config: dict[str, Any]) -> None:
     levels = [float(level) for level in fitted.sigmas]
     write_record(results / f"{name}.json", tuned, levels)
     draw_tuning(results / f"{name}.png", tuned)
-    info = RunInfo(task.id, name, group="tuning", tags=("tune", settings.model.name), config=config)
-    values = {"cost": tuned.cost, "gain": tuned.gain.value, **tuned.recommended}
-    track(config, [Tracked(info, len(task.report.seeds), {}, values, {"search": results / f"{name}.png"})])
+    track(config, [tuned_run(tuned, config, results / f"{name}.png")])
     print(render(tuned, levels))
     for end in ("json", "png"):
         print(f"wrote {results / name}.{end}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from experiments.drawings.made import Made, sampler_title
-from experiments.tables.config import FigureConfig, RowConfig
+from experiments.tables.config import TUNED, FigureConfig, RowConfig
 from experiments.tables.figures import RhoCurve, RhoPoint, rho_curve
 
 
@@ -15,6 +15,8 @@ def draw_rho_curves(path: Path, figure: FigureConfig, made: Made) -> str | None:
     if not searches or config.tuning is None:
         return None
     drawn, metric = [], config.tuning.metric
+    tuned_rows = [config.row(id) for id in searches]
+    mixed = len({(row.role, row.intervention["name"]) for row in tuned_rows}) > 1
     for id, found in searches.items():
         row = config.row(id)
         report, paper_rho = [], None
@@ -28,8 +30,12 @@ def draw_rho_curves(path: Path, figure: FigureConfig, made: Made) -> str | None:
                     paper_rho = rho
         points = tuple(RhoPoint(rho, v.value, v.low, v.high) for rho, v in found.values.items())
         title = f"{sampler_title(row.sampler['name'])}, {made.measured[id].nfe} NFE"
+        if mixed:
+            title = f"{row.label.partition(' (')[0]}\n{made.measured[id].nfe} NFE"
         report_points = tuple(sorted(report, key=lambda p: p.rho))
-        drawn.append(RhoCurve(title, points, report_points, found.selected, paper_rho))
+        factors = [key for key, value in row.intervention.items() if value == TUNED]
+        x_title = "ρ bottom" if factors == ["rho_bottom"] else ", ".join(factors)
+        drawn.append(RhoCurve(title, points, report_points, found.selected, paper_rho, x_title))
     rho_curve(path, drawn, metric=metric.upper())
     edges = [config.row(id).label for id, found in searches.items() if found.at_edge]
     note = f" The best ρ is at the edge of those tried for: {', '.join(edges)}." if edges else ""

@@ -35,7 +35,8 @@ class RhoPoint:
 class RhoCurve:
     """The points of one sampler: `selection` from few images, used to choose rho; `report` from other seeds.
 
-    `selected` and `paper` are the rho chosen here and the paper's; the baseline is rho = 1.
+    `selected` and `paper` are the rho chosen here and the paper's; the baseline is rho = 1. `x_title`: what
+    the factor is called.
     """
 
     title: str
@@ -43,6 +44,7 @@ class RhoCurve:
     report: tuple[RhoPoint, ...]
     selected: float | None = None
     paper: float | None = None
+    x_title: str = "ρ bottom"
 
 
 def rho_curve(
@@ -53,28 +55,32 @@ def rho_curve(
     selection_note: str = "selection seeds",
     report_note: str = "report seeds",
 ) -> None:
-    """Writes the metric against rho as PNG, one panel per sampler. Raises SkiptuneError without points."""
+    """Writes the metric against rho as PNG, one panel per sampler, at most four a line.
+
+    Raises SkiptuneError without points.
+    """
     if not curves or any(not (curve.selection or curve.report) for curve in curves):
         raise SkiptuneError("a rho curve needs at least one sampler and one point for each")
     foot = 0.55 if len(curves) > 1 else 0.75  # inches, for the legend below the panels
-    width, height = max(3.5 * len(curves), 4.6), 2.9 + foot
+    columns = min(len(curves), 4)
+    lines = -(-len(curves) // columns)
+    width, height = max(3.5 * columns, 4.6), 2.9 * lines + foot
     figure = Figure(figsize=(width, height), dpi=DPI)
     for i, curve in enumerate(curves):
-        axes = figure.add_subplot(1, len(curves), i + 1)
+        axes = figure.add_subplot(lines, columns, i + 1)
         _draw_curve(axes, curve)
-        axes.set_ylabel(metric if i == 0 else "")
+        axes.set_ylabel(metric if i % columns == 0 else "")
     handles: dict[str, Any] = {}
     for axes in figure.axes:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
     figure.tight_layout(rect=(0, foot / height, 1, 1), w_pad=1.6)
-    columns = len(handles) if len(curves) > 1 else 2
     figure.legend(
         handles.values(),
         handles.keys(),
         loc="lower center",
         bbox_to_anchor=(0.5, 0.2 / height),
-        ncols=columns,
+        ncols=len(handles) if len(curves) > 1 else 2,
         frameon=False,
         fontsize=8,
         handlelength=1.6,
@@ -137,7 +143,7 @@ def _draw_curve(axes: Axes, curve: RhoCurve) -> None:
             zorder=3,
         )
     axes.set_title(curve.title, fontsize=10)
-    axes.set_xlabel("ρ bottom")
+    axes.set_xlabel(curve.x_title)
     axes.margins(y=0.12)
     axes.grid(axis="y", color="0.92", linewidth=0.8)
     axes.set_axisbelow(True)

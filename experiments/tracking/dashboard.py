@@ -1,6 +1,7 @@
-"""A dashboard of a paper on the site of Weights & Biases, as code: a section per table.
+"""A dashboard of a paper on the site of Weights & Biases, as code: a section per table, then further runs.
 
-The runs are those of ``experiments.tracked``: a group per table, metrics in the summary, tables and pictures.
+The runs are those of ``experiments.tracking``: a group per table, a kind (job type) for each program beside;
+metrics in the summary, tables and pictures.
 """
 
 from __future__ import annotations
@@ -12,10 +13,13 @@ from typing import Any
 
 from experiments.tables.config import PAPERS, TableConfig
 from experiments.tables.notes import title
+from experiments.tracking.conditions import MEASURE, TUNING
 from skiptune.errors import SkiptuneError
+from skiptune.evaluation.metrics import METRICS
 from skiptune.runtime.tracking import STEP, installed
 
-TRAINING = "training"  # the group of training runs
+TRAINING = "training"  # the kind of training runs
+AXES = (("rho_bottom", "rho at the bottom"), ("nfe", "NFE"))  # of sweeps
 
 
 @dataclass(frozen=True)
@@ -29,17 +33,17 @@ class Place:
 
 @dataclass(frozen=True)
 class Section:
-    """One table: which runs it shows and which of their values.
+    """One table, or the runs of one program: which runs it shows and which of their values.
 
     Attributes:
-        group: of its runs.
-        metrics: (key, title) of its metric columns.
-        pictures: names of its figures, and of the rows' grids of images.
+        runs: their group for a table, their kind (job type) for a program.
+        metrics: (key, title) of the metrics, of a table those of its columns.
+        pictures: names of the figures, and of the rows' grids of images.
     """
 
     heading: str
     text: str
-    group: str
+    runs: str
     metrics: tuple[tuple[str, str], ...]
     pictures: tuple[str, ...]
 
@@ -50,11 +54,22 @@ def sections(tables: Sequence[TableConfig], scale: str) -> list[Section]:
         Section(
             heading=title(table),
             text=f"Setting of the paper: {table.dataset}.",
-            group=f"{table.paper}/{table.name} {scale}",
+            runs=f"{table.paper}/{table.name} {scale}",
             metrics=tuple((column.key, column.title) for column in table.columns if column.kind == "metric"),
             pictures=(*(f"{table.name}_{figure.name}" for figure in table.figures), "samples"),
         )
         for table in tables
+    ]
+
+
+def sweeps(tables: Sequence[TableConfig]) -> list[Section]:
+    """The conditions measured by themselves, by the metrics of images that the tables have; the tunings."""
+    keys = dict.fromkeys(column.key for table in tables for column in table.columns if column.key in METRICS)
+    metrics = tuple((key, key.replace("_", " ")) for key in keys)
+    gain = (("gain", "Gain over rho = 1"),)
+    return [
+        Section("Single conditions", "Runs of measure.py.", MEASURE, metrics, ("samples",)),
+        Section("Tuning", "Runs of tune.py, at the rho that each recommends.", TUNING, gain, ("search",)),
     ]
 
 
@@ -69,13 +84,17 @@ def build(tables: Sequence[TableConfig], place: Place) -> Any:
     made: Any = importlib.import_module("wandb_workspaces.reports.v2")
     blocks: list[Any] = [made.TableOfContents()]
     for section in sections(tables, place.scale):
-        runs = runset(made, place, section.group)
+        runs = runset(made, place, "Group", section.runs)
         blocks += [made.H2(text=section.heading), made.P(text=section.text)]
         blocks.append(made.PanelGrid(runsets=[runs], panels=panels(made, section)))
+    for section in sweeps(tables):
+        runs = runset(made, place, "JobType", section.runs)
+        blocks += [made.H2(text=section.heading), made.P(text=section.text)]
+        blocks.append(made.PanelGrid(runsets=[runs], panels=sweep_panels(made, section)))
     curves = [
         made.LinePlot(title=key.replace("_", " "), x=STEP, y=[key]) for key in ("loss", "learning_rate")
     ]
-    training = runset(made, place, TRAINING)
+    training = runset(made, place, "JobType", TRAINING)
     blocks += [made.H2(text="Training"), made.PanelGrid(runsets=[training], panels=curves)]
     name, _, where = PAPERS[tables[0].paper].partition(" (")
     return made.Report(
@@ -87,10 +106,10 @@ def build(tables: Sequence[TableConfig], place: Place) -> Any:
     )
 
 
-def runset(made: Any, place: Place, group: str) -> Any:
-    """The runs of a group."""
+def runset(made: Any, place: Place, by: str, value: str) -> Any:
+    """The runs of a group, or of a kind."""
     return made.Runset(
-        entity=place.entity, project=place.project, name=group, filters=f"Metric('Group') = '{group}'"
+        entity=place.entity, project=place.project, name=value, filters=f"Metric('{by}') = '{value}'"
     )
 
 
@@ -101,5 +120,20 @@ def panels(made: Any, section: Section) -> list[Any]:
         metric = made.SummaryMetric(key)
         found.append(made.BarPlot(title=text, metrics=[metric]))
         found.append(made.ScatterPlot(title=f"{text} by NFE", x=made.SummaryMetric("nfe"), y=metric))
-    found += [made.MediaBrowser(title=name, media_keys=[name]) for name in section.pictures]
-    return found
+    return found + media(made, section)
+
+
+def sweep_panels(made: Any, section: Section) -> list[Any]:
+    """Each metric against rho and NFE, and its interval as bars: a scatter plot has no whiskers."""
+    found = []
+    for key, text in section.metrics:
+        for axis, name in AXES:
+            x, y = made.SummaryMetric(axis), made.SummaryMetric(key)
+            found.append(made.ScatterPlot(title=f"{text} by {name}", x=x, y=y))
+        ends = [made.SummaryMetric(name) for name in (f"{key}_low", key, f"{key}_high")]
+        found.append(made.BarPlot(title=f"{text} with its 95% interval", metrics=ends))
+    return found + media(made, section)
+
+
+def media(made: Any, section: Section) -> list[Any]:
+    return [made.MediaBrowser(title=name, media_keys=[name]) for name in section.pictures]

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from experiments.drawings.grid import grid
-from experiments.measurement import Result
 from experiments.tables.config import TableConfig
 from experiments.tables.results import RowResult, TableResult
 from experiments.values import Value
@@ -57,6 +56,7 @@ def table_run(result: TableResult, config: TableConfig, pictures: Mapping[str, P
         id=run_id({"table": f"{result.paper}/{config.name}", "scale": result.scale, "records": records}),
         name=config.heading,
         group=group_of(result, config),
+        job="table",
         tags=tags_of(result, config.name, "whole table"),
         config={"title": config.title, **where_of(result, config)},
     )
@@ -97,6 +97,7 @@ def row_run(row: RowResult, result: TableResult, config: TableConfig, store: Run
         id=run_id({"row": row.label, "table": f"{result.paper}/{config.name}", "records": list(row.record)}),
         name=row.label,
         group=group_of(result, config),
+        job="row",
         tags=tags_of(result, config.name, *(value for value in known if isinstance(value, str))),
         config={
             **row.settings,
@@ -114,28 +115,6 @@ def row_run(row: RowResult, result: TableResult, config: TableConfig, store: Run
         images=max((value.images for value in row.values.values()), default=0),
         values=numbers | counted | speeds,
         pictures=first_images(row.record, row.values, store),
-    )
-
-
-def measured_run(
-    result: Result, values: Mapping[str, Value], settings: Mapping[str, Any], store: RunStore
-) -> Tracked:
-    """One condition measured by itself; `settings` are those of its sampling run."""
-    sampler, intervention = settings["sampler"]["name"], settings["intervention"]["name"]
-    model = settings["model"]["name"]
-    info = RunInfo(
-        id=result.record,
-        name=f"{model} {sampler} {intervention}",
-        tags=tuple(tag[:TAG] for tag in ("measure", model, sampler, intervention)),
-        config={**settings, "seeds": [list(block) for block in result.bounds], **result.provenance},
-    )
-    numbers = {key: number for name, value in values.items() for key, number in of_value(name, value)}
-    speed = {} if result.images_per_second is None else {"images_per_second": result.images_per_second}
-    return Tracked(
-        info,
-        images=sum(last - first + 1 for first, last in result.bounds),
-        values={**numbers, "nfe": float(result.nfe), **speed},
-        pictures=first_images((result.record, result.run), values, store),
     )
 
 

@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from skiptune.interventions.build import INTERVENTIONS
-
-DEFAULTS = INTERVENTIONS["skip_tuning"].defaults
-RHO = ("rho_bottom", "rho_top")
+from experiments.wording import DEFAULTS, RHO, intervention_words
 
 
 def python_line(settings: Mapping[str, Any], levels: Sequence[float]) -> str:
@@ -37,9 +34,4 @@ def python_line(settings: Mapping[str, Any], levels: Sequence[float]) -> str:
 
 def override_line(settings: Mapping[str, Any]) -> str:
     """The same for ``scripts/measure.py``: rho, and what differs from the defaults."""
-    words = ["intervention=skip_tuning"]
-    for name, default in DEFAULTS.items():
-        if name in RHO or settings[name] != default:
-            value = settings[name]
-            words.append(f"intervention.{name}={str(value).lower() if type(value) is bool else value}")
-    return " ".join(words)
+    return " ".join(f"{name}={value}" for name, value in intervention_words(settings).items())

@@ -92,8 +92,13 @@ def named_sampler(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def sampler_identity(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """``named_sampler`` as what names a run: JSON has no infinity."""
-    return {key: "inf" if value == float("inf") else value for key, value in named_sampler(settings).items()}
+    """``named_sampler`` as what names a run."""
+    return without_infinity(named_sampler(settings))
+
+
+def without_infinity(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The same settings in JSON, which has no infinity."""
+    return {key: "inf" if value == float("inf") else value for key, value in settings.items()}
 
 
 def of_kind(name: str, value: Any, default: Any) -> Any:

@@ -43,13 +43,19 @@ class Tracker(Protocol):
 
 @dataclass(frozen=True)
 class RunInfo:
-    """What a tracker is told of a run; `id`: content hash of what is computed, the same after a restart."""
+    """What a tracker is told of a run.
+
+    Attributes:
+        id: content hash of what is computed, the same after a restart.
+        group: runs that belong together; job: the kind of run.
+    """
 
     id: str = ""
     name: str = ""
     group: str = ""
     tags: tuple[str, ...] = ()
     config: Mapping[str, Any] = field(default_factory=dict)
+    job: str = ""
 
 
 class NoTracker:

@@ -17,8 +17,9 @@ from skiptune.runtime.tracking import STEP, Attempts, Picture, RunInfo, one_line
 class TrackioTracker:
     """A Trackio run whose failures are reported once, as a warning, and otherwise ignored.
 
-    Trackio has neither ids nor tags nor a summary: the id ends the run's name, tags are part of the config,
-    final values are logged at the last step. A run that goes on after a restart is resumed by its name.
+    Trackio has neither ids, tags, kinds of runs nor a summary: the id ends the run's name, tags are part of
+    the config, final values are logged at the last step. A run that goes on after a restart is resumed by its
+    name.
     """
 
     def __init__(self, info: RunInfo, project: str, folder: Path) -> None:

@@ -89,6 +89,7 @@ def start(info: RunInfo, mode: str, project: str, folder: Path, timeout: float) 
             id=info.id or None,
             name=info.name or None,
             group=info.group or None,
+            job_type=info.job or None,
             tags=list(info.tags) or None,
             config=dict(info.config),
             dir=str(folder),

@@ -23,7 +23,7 @@ from skiptune.errors import SkiptuneError
 from skiptune.runtime.tracking import RunInfo, make_tracker
 
 name, mode = sys.argv[1:]
-info = RunInfo("0123abcd", "a row", "table_1", ("desk", "heun"), {"sampler": {"steps": 9}})
+info = RunInfo("0123abcd", "a row", "table_1", ("desk", "heun"), {"sampler": {"steps": 9}}, "row")
 try:
     tracker = make_tracker(name, info, mode=mode, project="p", folder="out", init_timeout=1.0)
 except SkiptuneError as error:
@@ -70,6 +70,7 @@ def test_offline_run_is_stored_whole_in_its_folder(tmp_path, environment):
     text = json.dumps(records)
     assert (
         '"run_group": "table_1"' in text
+        and '"job_type": "row"' in text
         and '"tags": ["desk", "heun"]' in text
         and '"step_metric": "images"' in text
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
@@ -31,6 +32,19 @@ def test_repeated_sweep_computes_nothing(sweep: Sweep, server: Server, tmp_path:
     assert written(sweep.store / "runs") == before
 
 
+def test_sweep_is_one_table(sweep: Sweep, server: Server, tmp_path: Path) -> None:
+    done = server.run(tmp_path, "status.py", "conditions=true", f"outputs={sweep.store}")
+    assert (done.code, done.err) == (0, "")
+    rows = list(csv.DictReader(done.out.splitlines()))
+    said = [(int(row["sampler.steps"]), float(row["intervention.rho_bottom"])) for row in rows]
+    assert said == [(1, 1.0), (1, 0.8), (2, 1.0), (2, 0.8)]  # "none" before "skip_tuning"
+    for row, condition in zip(rows, said, strict=True):
+        record = sweep.record(*condition)
+        assert (row["record"], int(row["nfe"])) == (record["record"], record["nfe"])
+        for end, key in (("", "value"), ("_low", "low"), ("_high", "high")):
+            assert float(row[f"fid{end}"]) == record["values"]["fid"][key]
+
+
 def test_failed_job_of_a_sweep_does_not_stop_the_others(sweep: Sweep, server: Server, tmp_path: Path) -> None:
     store = f"outputs={sweep.store}"
     done = server.run(tmp_path, "measure.py", "-m", *TINY, store, "sampler.steps=0,1,-1,2")
@@ -57,7 +71,8 @@ def test_single_run_with_offline_tracking(sweep: Sweep, shell: Shell, tmp_path: 
     assert done.records() == [sweep.record(1, 0.8)]
     assert chunks(store) == sweep.chunks(1, 0.8)
     assert all("500/500 img" in line for line in done.err.splitlines()), done.err
-    assert list(store.glob("wandb/offline-run-*/*.wandb"))
+    (tracked,) = store.glob("wandb/offline-run-*/*.wandb")
+    assert b"edm_glyphs euler steps=1 skip_tuning rho_bottom=0.8 rho_top=1.0" in tracked.read_bytes()
     assert not list(folder.iterdir())
 
 

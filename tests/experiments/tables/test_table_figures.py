@@ -35,6 +35,14 @@ def test_rho_curve_marks_selected_and_paper(tmp_path: Path) -> None:
     assert not _has(_pixels(tmp_path / "no_paper.png"), ORANGE)
 
 
+def test_rho_curves_are_four_a_line(tmp_path: Path) -> None:
+    sizes = {}
+    for count in (4, 5):
+        rho_curve(tmp_path / f"{count}.png", [_curve(str(i), 0.55) for i in range(count)])
+        sizes[count] = _pixels(tmp_path / f"{count}.png").shape
+    assert sizes[5][1] == sizes[4][1] and sizes[5][0] > 1.6 * sizes[4][0]
+
+
 def test_rho_curve_is_deterministic(tmp_path: Path) -> None:
     for name in ("a.png", "b.png"):
         rho_curve(tmp_path / name, [_curve("a", 0.55)])

@@ -43,10 +43,10 @@ from scripts.common import (
     complain,
     make_bench,
     plain,
-    real_images_of,
     sampling_of,
     settings_of,
 )
+from scripts.references import reference_of
 from scripts.tune import parse_task
 from skiptune.checkpoints.desk import load_desk_denoiser
 from skiptune.checkpoints.models import resolve_model
@@ -157,7 +157,7 @@ def precision(settings: dict[str, Any]) -> Outcome:
         config = plain(compose("measure", ["sampler=heun", "sampler.steps=5", seeds, *given]))
     with make_bench(config) as bench:
         sampling = sampling_of(config, bench.device)
-        real = real_images_of(config, sampling)
+        real = reference_of(config, sampling)
         measurement = SampleMeasurement(sampling, SeedBlocks.of(config["seeds"]), real)
         report = benchmark_precision(measurement, listed(settings, "precisions"), bench)
     return report, render_precision, f"precision_{report['device']}"

@@ -22,7 +22,6 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from experiments.bench import Bench
-from experiments.references import RealImages, default_reference_images
 from experiments.tracking.runs import Tracked
 from skiptune.checkpoints.models import resolve_model
 from skiptune.errors import SkiptuneError
@@ -243,13 +242,6 @@ def sampling_of(config: dict[str, Any], device: str) -> SamplingSettings:
     made = generation_of({**config, "micro_batch": CHUNK} if auto else config, device)
     settings = SamplingSettings(**made, features=features)
     return with_fitting_micro_batch(settings, RunStore(str(config["outputs"]))) if auto else settings
-
-
-def real_images_of(config: dict[str, Any], settings: SamplingSettings) -> RealImages:
-    """The real images of the model's data, as many as ``reference_images`` says."""
-    dataset, images = config["model"]["dataset"], config["reference_images"]
-    count = default_reference_images(dataset) if images == "auto" else images
-    return RealImages(dataset, count, settings.features, settings.device)
 
 
 @functools.cache

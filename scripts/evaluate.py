@@ -14,10 +14,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
-
-from scripts.common import CONFIGS, INTERRUPTED, USER_ERROR, complain, settings_of, stop
-from skiptune.data import DATASETS
+from scripts.common import INTERRUPTED, USER_ERROR, complain, settings_of, stop
+from scripts.references import published
 from skiptune.errors import SkiptuneError
 from skiptune.evaluation.evaluation import PLACES, Evaluation, needs_reference
 from skiptune.runtime.distributed import join, tell_others, world
@@ -35,19 +33,6 @@ def main(arguments: Sequence[str]) -> None:
         result = Evaluation(**settings).result()
     if world().is_main:
         print(json.dumps(result))
-
-
-def published(name: str, checkpoints: Path) -> str:
-    """The file of a reference in configs/checkpoint; another name as it is. Raises SkiptuneError."""
-    entry = Path(CONFIGS) / "checkpoint" / f"{name}.yaml"
-    if Path(name).exists() or name in DATASETS or Path(name).name != name or not entry.is_file():
-        return name
-    official = yaml.safe_load(entry.read_text())
-    if official["role"] != "reference":
-        raise SkiptuneError(f"{name} is no reference, it is a {official['role']}")
-    if not (file := checkpoints / official["file"]).is_file():
-        raise SkiptuneError(f"{file} is missing, get it with: python scripts/download.py {name}")
-    return str(file)
 
 
 if __name__ == "__main__":

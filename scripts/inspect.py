@@ -2,7 +2,8 @@
 
 FILE has any of the official formats (see README), or is a folder of the diffusers library. Nothing in it is
 executed. With ``--convert`` the network is also written as safetensors, with its description in the header
-and, beside it, in a small YAML file for ``configs/model``.
+and, beside it, in a small YAML file: with the one in ``checkpoints``, the other in ``configs/model``, it is
+a model like the official ones.
 """
 
 from __future__ import annotations
@@ -76,6 +77,7 @@ def write_converted(checkpoint: Checkpoint, options: argparse.Namespace, like: d
     settings = options.convert.with_suffix(".yaml")
     write_atomic(settings, model_yaml(checkpoint, options, sha256, like))
     print(f"written: {options.convert} (sha256 {sha256}) and {settings}")
+    print(f"move them to checkpoints/ and configs/model/, and it is model={options.convert.stem}")
 
 
 def official_models() -> dict[str, dict[str, Any]]:
@@ -101,6 +103,7 @@ def file_format(path: Path) -> str:
 def model_yaml(checkpoint: Checkpoint, options: argparse.Namespace, sha256: str, like: dict[str, Any]) -> str:
     """A model configuration for the converted file, with the data set and rounding of the one it is like."""
     name = options.convert.stem
+    prompts = " prompts=TEXT" if checkpoint.description["class"] == "TextToImage" else ""
     values = {
         "name": name,
         "kind": "official",
@@ -113,7 +116,7 @@ def model_yaml(checkpoint: Checkpoint, options: argparse.Namespace, sha256: str,
     head = [
         f"# What: {options.file.name}, converted to safetensors.",
         "# Expected: the numbers of the file it was made from.  Hardware: GPU.  Time: not measured.",
-        f"# Command: python scripts/measure.py model={name}",
+        f"# Command: python scripts/sample.py model={name}{prompts}",
         *(f"# Assumed: {line}" for line in checkpoint.assumed),
     ]
     return "\n".join(head) + "\n" + yaml.safe_dump(values, sort_keys=False)

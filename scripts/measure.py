@@ -15,7 +15,8 @@ from typing import Any
 from experiments.measurement import SeedBlocks
 from experiments.samples import SampleMeasurement
 from experiments.tracking.conditions import measured_run
-from scripts.common import check_tracking, command, make_bench, real_images_of, sampling_of, track
+from scripts.common import check_tracking, command, make_bench, sampling_of, track
+from scripts.references import check_measurable, reference_of
 from skiptune.evaluation.metrics import expand
 from skiptune.runtime.distributed import world
 
@@ -23,9 +24,10 @@ from skiptune.runtime.distributed import world
 @command("measure")
 def main(config: dict[str, Any]) -> None:
     model = config["model"]
+    check_measurable(model)
     with make_bench(config) as bench:
         settings = sampling_of(config, bench.device)
-        real = real_images_of(config, settings)
+        real = reference_of(config, settings)
         metrics = tuple(expand(metric_names(config["metrics"])))
         measurement = SampleMeasurement(settings, SeedBlocks.of(config["seeds"]), real, metrics)
         if world().is_main:

@@ -14,7 +14,6 @@ from typing import Any
 
 from experiments.drawings.tuning import draw_tuning
 from experiments.measurement import SeedBlocks
-from experiments.references import RealImages, ReferenceFile
 from experiments.tracking.conditions import tuned_run
 from experiments.tuning.report import render, write_record
 from experiments.tuning.search import Effort
@@ -25,10 +24,10 @@ from scripts.common import (
     check_writable,
     command,
     make_bench,
-    real_images_of,
     sampling_of,
     track,
 )
+from scripts.references import check_measurable, reference_of
 from skiptune.errors import SkiptuneError
 from skiptune.runtime.distributed import world
 from skiptune.runtime.networks import cached_model
@@ -64,19 +63,14 @@ def parse_task(config: dict[str, Any], device: str) -> Task:
     Raises:
         SkiptuneError: a missing file, an impossible value.
     """
+    check_measurable(config["model"])
     settings = sampling_of(config, device)
     seeds = config["seeds"]
     if not isinstance(seeds, dict) or set(seeds) != {"select", "report"}:
         raise SkiptuneError(f"seeds are {{select, report}}, not {seeds!r}")
     trials = None if config["trials"] == "auto" else config["trials"]
     effort = Effort(SeedBlocks.of(seeds["select"]), trials, config["optimiser_seed"])
-    real: RealImages | ReferenceFile
-    if config["reference"] is not None:
-        path = Path(str(config["reference"]))
-        real = ReferenceFile(path, "reference=null takes the images of the model's data")
-    else:
-        real = real_images_of(config, settings)
-    space = Space.of(config["space"])
+    real, space = reference_of(config, settings), Space.of(config["space"])
     return Task(settings, real, config["metric"], space, effort, SeedBlocks.of(seeds["report"]))
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -51,9 +52,13 @@ def test_settings_of_an_evaluation_are_those_of_the_code():
 
 
 @pytest.mark.parametrize("path", sorted((CONFIGS / "sampler").glob("*.yaml")), ids=lambda path: path.stem)
-def test_a_sampler_config_names_known_settings_only(path):
+def test_a_sampler_config_has_the_defaults_of_the_code_and_names_what_it_leaves_out(path):
     settings = yaml.safe_load(path.read_text())
-    assert set(settings) - {"name"} <= set(known_settings(settings["name"]))
+    defaults = {"name": settings["name"], **known_settings(settings["name"]), "steps": settings["steps"]}
+    own = {"sigma_max": 5.0} if path.stem == "diff_instruct" else {}  # a preset of the consistency sampler
+    assert settings == {key: defaults[key] for key in settings} | own
+    left_out = set(defaults) - set(settings)
+    assert left_out == set(re.findall(r"\+sampler\.(\w+)=", path.read_text()))
 
 
 def training_of(name):

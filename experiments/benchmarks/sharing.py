@@ -29,7 +29,7 @@ Conditions = Sequence[Mapping[str, Any]]
 def searches() -> dict[str, tuple[dict[str, Any], list[dict[str, Any]]]]:
     """Name -> sampler and the interventions that are compared."""
     one_step = {"name": "consistency", "steps": 1}
-    windowed = {"name": "unipc", "steps": WINDOWS * WINDOW_STEPS}
+    windowed = {"name": "unipc", "steps": WINDOWS * WINDOW_STEPS, "variant": "bh1"}
     window = {"name": "skip_tuning", "rho_bottom": 0.78, "rho_top": 1.0, "window_steps": WINDOW_STEPS}
     return {
         "one step, 10 values of ρ": (

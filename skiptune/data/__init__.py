@@ -68,7 +68,8 @@ def load_dataset(
             ones the results rest on.
     """
     if name not in DATASETS:
-        raise SkiptuneError(f"unknown data set {name!r}; choose one of {', '.join(DATASETS)}")
+        offered = [each for each in DATASETS if each != "folder" or root is not None]
+        raise SkiptuneError(f"unknown data set {name!r}; choose one of {', '.join(offered)}")
     dataset = DATASETS[name](None if root is None else Path(root), download)
     return Flipped(dataset) if flip else dataset
 
@@ -109,7 +110,7 @@ def _celeba(root: Path | None, download: bool) -> Dataset:
 @cache
 def _folder(root: Path | None, download: bool) -> Dataset:
     if root is None:
-        raise SkiptuneError("data set 'folder' needs root: the folder or zip of its pictures")
+        raise SkiptuneError("data set 'folder' needs root, its folder or zip: load_dataset('folder', root)")
     return FolderImages(root, class_folders=True)
 
 

@@ -57,7 +57,7 @@ def unipc(
     sigma_max: float = 80.0,
     rho: float = 7.0,
     order: int = 3,
-    variant: str = "bh1",
+    variant: str = "bh2",
     corrector: bool = True,
     lower_order_final: bool = True,
     prediction: str = "data",

@@ -30,7 +30,7 @@ class UniPC(Sampler):
     """
 
     order: int = 3
-    variant: str = "bh1"
+    variant: str = "bh2"
     corrector: bool = True
     lower_order_final: bool = True
     prediction: str = "data"

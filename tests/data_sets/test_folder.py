@@ -74,6 +74,8 @@ def test_edm_zips_are_found_by_name(edm: Path) -> None:
         load_dataset("afhqv2", edm.parent)
     with pytest.raises(SkiptuneError, match="needs root"):
         load_dataset("folder")
+    with pytest.raises(SkiptuneError, match="'x'; choose one of glyphs, .*ffhq$"):
+        load_dataset("x")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -79,6 +80,12 @@ def test_conversion(server: Server, tmp_path: Path) -> None:
     official = load_official(path).state_dict()
     assert loaded.keys() == official.keys()
     assert all(torch.equal(loaded[name], value) for name, value in official.items())
+    (tmp_path / "places/model").mkdir(parents=True)
+    written = (tmp_path / "small.yaml").rename(tmp_path / "places/model/small.yaml").read_text()
+    (command,) = re.findall(r"# Command: python scripts/(\S+) (.*)\n", written)
+    short = ("seeds=0-1", "sampler.steps=2", "workers=1", "checkpoints=.", "--config-dir=places")
+    done = server.run(tmp_path, command[0], *command[1].split(), *short)
+    assert done.code == 0 and done.records()[0]["images"] == 2, done.err
     again = text(tmp_path, server, target)
     assert "format: safetensors" in again and "assumed, the file does not say: one attention head" in again
 

@@ -139,16 +139,19 @@ def test_torchrun_gives_the_same(tuning: Tuning, shell: Shell, tmp_path: Path) -
 
 
 def test_a_file_of_statistics_is_a_reference_too(tuning: Tuning, server: Server, tmp_path: Path) -> None:
-    """Mean and covariance of the same real images, as in EDM's files, give the same search."""
+    """Mean and covariance of the same real images, as in EDM's files, give the same search.
+
+    measure.py takes the same file by its published name: one record.
+    """
     (run,) = (
         path.parent
         for path in tuning.store.glob("runs/*/settings.json")
         if json.loads(path.read_text())["kind"] == "reference"
     )
     features = load_file(run / "chunks/00000.safetensors")["features"].astype(np.float64)
-    np.savez(tmp_path / "real.npz", mu=features.mean(0), sigma=np.cov(features, rowvar=False))
+    np.savez(tmp_path / "imagenet-64x64.npz", mu=features.mean(0), sigma=np.cov(features, rowvar=False))
     arguments = [argument for argument in ARGUMENTS if not argument.startswith("reference_images")]
-    places = ("reference=real.npz", f"outputs={tuning.store}", "results=found")
+    places = ("reference=imagenet-64x64.npz", f"outputs={tuning.store}", "results=found")
     done = server.run(tmp_path, "tune.py", *arguments, *places)
     assert done.code == 0, done.err
     (path,) = (tmp_path / "found").glob("*.json")
@@ -156,3 +159,12 @@ def test_a_file_of_statistics_is_a_reference_too(tuning: Tuning, server: Server,
     assert found["chosen"] == tuning.record["chosen"]
     values = [[trial["value"] for trial in record["tried"]] for record in (found, tuning.record)]
     assert values[0] == pytest.approx(values[1], rel=1e-4)
+
+    before = written(tuning.store)
+    kept = [argument for argument in arguments if not argument.startswith(("space", "seeds"))]
+    named = (f"seeds={REPORT}", "reference=fid_imagenet64", "checkpoints=.", places[1])
+    measured = server.run(tmp_path, "measure.py", *kept, *named)
+    assert measured.code == 0, measured.err
+    (record,) = measured.records()
+    assert record["values"]["fid"]["value"] == pytest.approx(np.mean(found["report"]["untouched"]), rel=1e-12)
+    assert "floor" not in record and written(tuning.store) == before

@@ -1,0 +1,60 @@
+"""What samples are compared with: a published reference, a file, or the images of the model's data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from experiments.references import RealImages, ReferenceFile, default_reference_images
+from scripts.common import CONFIGS
+from skiptune.data import DATASETS, load_dataset
+from skiptune.errors import SkiptuneError
+from skiptune.runtime.sampling import SamplingSettings
+
+
+def check_measurable(model: dict[str, Any]) -> None:
+    """Raises SkiptuneError for the configuration of a text-to-image model: it has no prompts of its own."""
+    if model["dataset"] == "none" or model["denoiser"].get("class") == "TextToImage":
+        raise SkiptuneError(
+            f"{model['name']} makes images of prompts, which measure.py and tune.py do not: make them with "
+            "scripts/sample.py and measure the folder with scripts/evaluate.py, or make a table of "
+            "importance_probe with scripts/reproduce.py"
+        )
+
+
+def reference_of(config: dict[str, Any], settings: SamplingSettings) -> RealImages | ReferenceFile:
+    """The ``reference`` of a resolved configuration: a file, by place or by its name in configs/checkpoint.
+
+    Null stands for the real images of the model's data, as many as ``reference_images`` says.
+
+    Raises:
+        SkiptuneError: it is not there, or not what it should be.
+    """
+    if config["reference"] is not None:
+        path = Path(published(str(config["reference"]), Path(str(config["checkpoints"]))))
+        return ReferenceFile(
+            path, "give a file, a name such as fid_imagenet64, or null: the images of the model's data"
+        )
+    dataset = config["model"]["dataset"]
+    try:
+        load_dataset(dataset)
+    except SkiptuneError as error:
+        raise SkiptuneError(f"{error}; or give a reference=FILE, or a name such as fid_imagenet64") from error
+    images = config["reference_images"]
+    count = default_reference_images(dataset) if images == "auto" else images
+    return RealImages(dataset, count, settings.features, settings.device)
+
+
+def published(name: str, checkpoints: Path) -> str:
+    """The file of a reference in configs/checkpoint; another name as it is. Raises SkiptuneError."""
+    entry = Path(CONFIGS) / "checkpoint" / f"{name}.yaml"
+    if Path(name).exists() or name in DATASETS or Path(name).name != name or not entry.is_file():
+        return name
+    official = yaml.safe_load(entry.read_text())
+    if official["role"] != "reference":
+        raise SkiptuneError(f"{name} is no reference, it is a {official['role']}")
+    if not (file := checkpoints / official["file"]).is_file():
+        raise SkiptuneError(f"{file} is missing, get it with: python scripts/download.py {name}")
+    return str(file)

@@ -21,9 +21,8 @@ from omegaconf.errors import OmegaConfBaseException
 from experiments.status.of_tables import status_of
 from experiments.status.text import plain_values, render
 from scripts.common import USER_ERROR, complain
-from scripts.tables import composed, scale_of, table_configs, take
+from scripts.tables import composed, looked_at, scale_of, table_configs, take
 from skiptune.errors import SkiptuneError
-from skiptune.runtime.store import RunStore
 
 
 def main(arguments: list[str]) -> None:
@@ -33,7 +32,7 @@ def main(arguments: list[str]) -> None:
     if as_json not in ("true", "false"):
         raise SkiptuneError(f"json is {as_json!r}; give true or false")
     tables, config = table_configs(pattern), composed(settings)
-    statuses = status_of(tables, scale_of(config), RunStore(str(config["outputs"])))
+    statuses = status_of(tables, scale_of(config), looked_at(config))
     print(json.dumps(plain_values(statuses), indent=1) if as_json == "true" else render(statuses))
 
 

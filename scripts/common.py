@@ -23,6 +23,7 @@ from yaml import YAMLError
 
 from experiments.bench import Bench
 from experiments.tracking.runs import Tracked
+from scripts.said import check_keys, check_places, explained
 from skiptune.checkpoints.models import resolve_model
 from skiptune.errors import SkiptuneError
 from skiptune.evaluation.extractors import ExtractorRef
@@ -47,13 +48,14 @@ def plain(config: DictConfig) -> dict[str, Any]:
     """The resolved configuration as nested dicts, lists and scalars.
 
     Raises:
-        SkiptuneError: a missing value or an interpolation that cannot be resolved.
+        SkiptuneError: a missing value, an interpolation that cannot be resolved, a folder that is none.
     """
     try:
         values = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         raise SkiptuneError(f"configuration: {str(error).splitlines()[0]}") from error
     assert isinstance(values, dict)
+    check_places(values)  # type: ignore[arg-type]
     return values  # type: ignore[return-value]
 
 
@@ -90,7 +92,8 @@ def command(name: str) -> Callable[[Callable[[dict[str, Any]], None]], Callable[
             started = True
             try:
                 join()
-                function(plain(config))
+                check_keys(Path(CONFIGS) / f"{name}.yaml", values := plain(config))
+                function(values)
             except (SkiptuneError, OSError) as error:
                 sweep = HydraConfig.get().mode == RunMode.MULTIRUN
                 complain(f"{error} (job {' '.join(HydraConfig.get().overrides.task)})" if sweep else error)
@@ -149,12 +152,8 @@ def stop(error: Stopped) -> NoReturn:
 
 
 def complain(error: object, prefix: str = "error: ") -> None:
-    """One line on stderr. Of Hydra's pages only what is wrong and what can be chosen is kept."""
-    text = str(error).split("Config search path:")[0]
-    cause = error.__cause__ if isinstance(error, HydraException) else None
-    if isinstance(cause, OmegaConfBaseException):
-        text = f"{text}: {str(cause).splitlines()[0]}"
-    print(prefix + " ".join(text.split()), file=sys.stderr, flush=True)
+    """One line on stderr."""
+    print(prefix + explained(error), file=sys.stderr, flush=True)
 
 
 def check_writable(folder: Path) -> None:

@@ -12,7 +12,6 @@ here = os.path.dirname(os.path.realpath(__file__))
 if os.path.realpath(sys.path[0]) == here:  # else scripts/inspect.py would hide the standard library's
     sys.path[0] = os.path.dirname(here)
 
-import difflib
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from scripts.common import CONFIGS, USER_ERROR, command, complain
 from skiptune.checkpoints.fetching.download import by_hand, download
 from skiptune.checkpoints.fetching.official import OfficialFile, bytes_text
 from skiptune.checkpoints.fetching.transfer import Patience
-from skiptune.errors import SkiptuneError
+from skiptune.errors import SkiptuneError, did_you_mean
 
 
 def catalogue() -> dict[str, OfficialFile]:
@@ -97,10 +96,7 @@ def normalised(arguments: list[str]) -> list[str]:
         elif argument in known:
             names.append(argument)
         else:
-            close = difflib.get_close_matches(argument, known, 3)
-            guess = (
-                f", did you mean {' or '.join(close)}?" if close else "; run it without a name for the list"
-            )
+            guess = did_you_mean(argument, known) or "; run it without a name for the list"
             raise SkiptuneError(f"no official file is called {argument!r}{guess}")
     return [f"checkpoint=[{','.join(dict.fromkeys(names))}]", *others] if names else others
 

@@ -22,9 +22,8 @@ from experiments.report.entries import Entry, entries
 from experiments.status.of_tables import TableStatus, status_of
 from experiments.tables.config import SCALES
 from scripts.common import USER_ERROR, complain
-from scripts.tables import composed, scale_of, table_configs, take
+from scripts.tables import composed, looked_at, scale_of, table_configs, take
 from skiptune.errors import SkiptuneError
-from skiptune.runtime.store import RunStore
 
 
 def main(arguments: list[str]) -> None:
@@ -36,7 +35,7 @@ def main(arguments: list[str]) -> None:
     for name in SCALES:
         config = composed([*settings, f"scale={name}"])
         scale, results = scale_of(config), Path(str(config["results"]))
-        store = RunStore(str(config["outputs"]))
+        store = looked_at(config)
         found += entries(results, tables, scale)
         statuses[name] = status_of(tables, scale, store)
     folder = Path(given) if given else results / "report"

@@ -41,8 +41,9 @@ from scripts.common import (
     make_bench,
     track,
 )
+from scripts.said import explained
 from scripts.tables import composed
-from skiptune.errors import SkiptuneError
+from skiptune.errors import SkiptuneError, did_you_mean
 from skiptune.runtime.distributed import world
 from skiptune.runtime.tracking import Picture
 
@@ -120,7 +121,7 @@ def each_row(arguments: list[str]) -> int:
     try:
         config = composed(settings)
     except (HydraException, OmegaConfBaseException) as error:
-        raise SkiptuneError(str(error)) from error
+        raise SkiptuneError(explained(error)) from error
     table = parse_table(config["table"], "table")
     check_outputs(config, table)
     ids = [row.id for row in table.rows_at(config["scale"]["name"])]
@@ -138,21 +139,35 @@ def normalised(arguments: list[str]) -> list[str]:
     """
     key = "table="
     return [
-        key + ",".join(map(table_file, argument.removeprefix(key).split(",")))
+        key + ",".join(map(table_file, table_names(argument.removeprefix(key))))
         if argument.startswith(key)
         else argument
         for argument in arguments
     ]
 
 
+def table_names(given: str) -> list[str]:
+    """The tables of ``skip_tuning/2,skip_tuning/3``. Raises SkiptuneError if only the first has its paper."""
+    names = given.split(",")
+    paper, slash, _ = names[0].partition("/")
+    whole = [name if "/" in name else f"{paper}/{name}" for name in names]
+    if slash and whole != names:
+        raise SkiptuneError(f"table={given} names a paper once: write -m table={','.join(whole)}")
+    return names
+
+
 def table_file(name: str) -> str:
     """``<paper>/<NN>`` in ``configs/table``; ``figure_``, ``appendix_`` or ``supplement_`` may come first."""
     tables = Path(CONFIGS) / "table"
     match = re.fullmatch(r"(\w+)/(\w+)", name)
+    papers = sorted(path.name for path in tables.iterdir())
     if match is None:
-        papers = ", ".join(sorted(path.name for path in tables.iterdir()))
-        raise SkiptuneError(f"no table is called {name!r}: write table=PAPER/NUMBER; papers: {papers}")
-    paper = match[1]
+        raise SkiptuneError(
+            f"no table is called {name!r}: write table=PAPER/NUMBER; papers: {', '.join(papers)}"
+        )
+    if (paper := match[1]) not in papers:
+        guess = did_you_mean(paper, papers) or "."
+        raise SkiptuneError(f"no paper is called {paper!r}{guess} Papers: {', '.join(papers)}")
     number = re.sub(r"\d+$", lambda digits: digits[0].zfill(2), match[2])
     if not (tables / paper / f"{number}.yaml").is_file():
         known = ", ".join(path.stem.lstrip("0") for path in sorted((tables / paper).glob("*.yaml")))

@@ -24,9 +24,8 @@ from experiments.status.conditions import conditions_csv
 from experiments.status.of_tables import status_of
 from experiments.status.text import plain_values, render
 from scripts.common import USER_ERROR, complain
-from scripts.tables import composed, scale_of, table_configs, take
+from scripts.tables import composed, looked_at, scale_of, table_configs, take
 from skiptune.errors import SkiptuneError
-from skiptune.runtime.store import RunStore
 
 
 def main(arguments: list[str]) -> None:
@@ -34,12 +33,12 @@ def main(arguments: list[str]) -> None:
     pattern, arguments = take("table", arguments, "*")
     as_json, arguments = flag("json", arguments)
     conditions, settings = flag("conditions", arguments)
-    config = composed(settings)
-    store = RunStore(str(config["outputs"]))
+    tables, config = table_configs(pattern), composed(settings)
+    store = looked_at(config)
     if conditions:
         print(conditions_csv(store), end="")
         return
-    statuses = status_of(table_configs(pattern), scale_of(config), store)
+    statuses = status_of(tables, scale_of(config), store)
     print(json.dumps(plain_values(statuses), indent=1) if as_json else render(statuses))
 
 

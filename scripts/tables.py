@@ -16,8 +16,10 @@ from experiments.scale_config import parse_scale
 from experiments.tables.config import KINDS, PAPERS, TableConfig
 from experiments.tables.read import parse_table
 from scripts.common import CONFIGS, plain
+from scripts.said import check_keys
 from skiptune.errors import SkiptuneError
 from skiptune.runtime.provenance import device
+from skiptune.runtime.store import RunStore
 
 # A table file has no defaults list and no interpolation, so it can be read without Hydra, and faster.
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -33,7 +35,21 @@ def take(key: str, arguments: Sequence[str], default: str) -> tuple[str, list[st
 def composed(settings: Sequence[str]) -> dict[str, Any]:
     """``configs/reproduce.yaml`` with these settings. Raises SkiptuneError and Hydra's errors."""
     with initialize_config_dir(CONFIGS, version_base="1.3"):
-        return plain(compose("reproduce", list(settings)))
+        config = plain(compose("reproduce", list(settings)))
+    check_keys(Path(CONFIGS) / "reproduce.yaml", config)
+    return config
+
+
+def looked_at(config: dict[str, Any]) -> RunStore:
+    """The run store of a composed configuration, for commands that only read it.
+
+    Raises:
+        SkiptuneError: it is not there, and it is not the one that a fresh clone has not made yet.
+    """
+    root, default = str(config["outputs"]), yaml.load((Path(CONFIGS) / "reproduce.yaml").read_text(), LOADER)
+    if root != default["outputs"] and not Path(root).is_dir():
+        raise SkiptuneError(f"there is no folder {root}: outputs is the run store, which holds runs/")
+    return RunStore(root)
 
 
 def scale_of(config: dict[str, Any]) -> Scale:

@@ -10,17 +10,16 @@ if os.path.realpath(sys.path[0]) == here:  # else scripts/inspect.py would hide 
     sys.path[0] = os.path.dirname(here)
 
 import dataclasses
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from scripts.common import command, open_tracker
+from scripts.exports import check_passed_snapshots, check_replaced
 from skiptune.checkpoints.desk import save_coefficients, save_desk_denoiser
 from skiptune.checkpoints.models import resolve_model
 from skiptune.data import load_dataset
 from skiptune.errors import SkiptuneError
 from skiptune.runtime.distributed import world
-from skiptune.runtime.files import read_json
 from skiptune.runtime.progress import Progress
 from skiptune.runtime.provenance import commit, device_name, package_versions
 from skiptune.runtime.store import run_id
@@ -30,12 +29,14 @@ from skiptune.training.autoencoder import AutoencoderTraining, train_and_save_au
 from skiptune.training.checkpoint import TrainingState, saved_steps
 from skiptune.training.classification import ClassifierTraining, train_and_save
 from skiptune.training.contrastive import ContrastiveTraining, train_and_save_pair
+from skiptune.training.fields import known_settings
 from skiptune.training.loop import OnCheckpoint, train
 from skiptune.training.objectives.inputs import inputs_of
 from skiptune.training.objectives.skip_coefficients import coefficients
 from skiptune.training.settings import DenoiserTraining
 
 MOST_LOADERS = 16  # of each worker
+OF_MODEL = ("name", "denoiser", "dataset")  # settings that the model's configuration gives
 
 
 @command("train")
@@ -51,6 +52,8 @@ def main(config: dict[str, Any]) -> None:
         "autoencoder": train_autoencoder,
         "contrastive": train_scorer,
     }
+    if kind not in trainings:
+        raise SkiptuneError(f"training.kind is {kind!r}; choose one of {', '.join(trainings)}")
     if config["suffix"] and kind != "denoiser":
         raise SkiptuneError(f"a suffix names denoisers apart; for a {kind} give another `export`")
     trainings[kind](config, training)
@@ -64,10 +67,11 @@ def train_denoiser(config: dict[str, Any], training: dict[str, Any]) -> None:
 
     Raises:
         SkiptuneError: a snapshot where there is no checkpoint, in the decay of the learning rate, or that an
-            earlier call went past without exporting it to the same folder.
+            earlier call went past without exporting it to the same folder; as ``check_replaced``.
     """
     model, export, suffix = config["model"], Path(config["export"]), config["suffix"]
-    names = {each["images"]: each["name"] + suffix for each in training.pop("snapshots", [])}
+    names = snapshot_names(training.pop("snapshots", []), suffix)
+    known_settings(training, DenoiserTraining, elsewhere=OF_MODEL)
     settings = DenoiserTraining(
         name=model["name"] + suffix, denoiser=model["denoiser"], dataset=model["dataset"], **training
     )
@@ -82,6 +86,7 @@ def train_denoiser(config: dict[str, Any], training: dict[str, Any]) -> None:
         images: dataclasses.replace(settings, name=name, images=images) for images, name in names.items()
     }
     check_passed_snapshots(snapshots, inputs, folder_of(config, settings, inputs), export)
+    check_replaced(config, settings, *snapshots.values())
 
     def save(own: DenoiserTraining, state: TrainingState) -> None:
         weights, record = {**state.weights, **state.average}, record_of(own, inputs, state, started_at)
@@ -95,40 +100,32 @@ def train_denoiser(config: dict[str, Any], training: dict[str, Any]) -> None:
     save(settings, run(config, settings, inputs, on_checkpoint))
 
 
-def check_passed_snapshots(
-    snapshots: Mapping[int, DenoiserTraining], inputs: dict[str, str], folder: Path, export: Path
-) -> None:
-    """Refuse to go on behind a snapshot, ``images: its settings``, that is not in ``export``.
-
-    Raises:
-        SkiptuneError: there is no such file, or it is of another training.
-    """
-    for images, own in snapshots.items():
-        if images > saved_steps(folder / "checkpoint.safetensors") * own.batch:
-            continue
-        weights, record = export / f"{own.name}.safetensors", export / f"{own.name}.json"
-        found = read_json(record) if weights.is_file() and record.is_file() else {}
-        if (found.get("settings"), found.get("inputs")) != (dataclasses.asdict(own), inputs):
-            raise SkiptuneError(
-                f"{folder} is past the snapshot of {images} images, and {weights} is not what it left: "
-                "export to where that is, or delete the folder to train anew"
-            )
+def snapshot_names(snapshots: Any, suffix: str) -> dict[int, str]:
+    """Names by numbers of images. Raises SkiptuneError for anything but a list of ``{images, name}``."""
+    for each in snapshots if isinstance(snapshots, list) else [snapshots]:
+        sound = isinstance(each, dict) and set(each) == {"images", "name"}
+        if not sound or type(each["images"]) is not int or type(each["name"]) is not str:
+            raise SkiptuneError(f"training.snapshots has {each!r}; it must be a list of {{images, name}}")
+    return {each["images"]: each["name"] + suffix for each in snapshots}
 
 
 def train_skip_coefficients(config: dict[str, Any], training: dict[str, Any]) -> None:
     """Learn the skip coefficients of the model, which is also the teacher, and export their average.
 
     Raises:
-        SkiptuneError: the model is not the teacher.
+        SkiptuneError: the model is not the teacher; as ``check_replaced``.
     """
-    model, name = config["model"], training.pop("name")
-    settings = DenoiserTraining(name=name, denoiser=model["denoiser"], dataset=model["dataset"], **training)
+    model = config["model"]
+    known_settings(training, DenoiserTraining, elsewhere=OF_MODEL[1:])
+    name = training["name"]
+    settings = DenoiserTraining(denoiser=model["denoiser"], dataset=model["dataset"], **training)
     started_at, inputs = commit(), inputs_of(settings.loss)
     sha256 = resolve_model(model, Path(str(settings.loss.get("checkpoints", "checkpoints")))).sha256
     if sha256 != inputs["teacher"]:
         teacher = settings.loss["teacher"]
         right = teacher if isinstance(teacher, str) else teacher["name"]
         raise SkiptuneError(f"{name} is learned on {right}, not on {model['name']}; give model={right}")
+    check_replaced(config, settings)
     state = run(config, settings, inputs)
     rho = coefficients(state.average["value"], settings.loss["bounded"]).cpu()
     record = record_of(settings, inputs, state, started_at)
@@ -210,8 +207,15 @@ def record_of(
 
 def train_classifiers(config: dict[str, Any], training: dict[str, Any]) -> None:
     """Train the named classifiers one after the other; what is not named is as for the shipped ones."""
-    for name in training.pop("names"):
-        settings = ClassifierTraining.desk(name, **training)
+    names = training.pop("names", None)
+    if not isinstance(names, list) or not all(type(name) is str for name in names):
+        raise SkiptuneError(f"training.names is {names!r}; it must be a list: training.names=[glyphs_cnn]")
+    of_name = ("name", "dataset", "architecture")
+    known_settings(training, ClassifierTraining, elsewhere=of_name)
+    several = [ClassifierTraining.desk(name, **training) for name in names]
+    check_replaced(config, *several)
+    for settings in several:
+        name = settings.name
         with Progress(100, unit="%", label=f"train {name}") as progress:
 
             def on_step(step: int, total: int, loss: float, progress: Progress = progress) -> None:
@@ -223,7 +227,9 @@ def train_classifiers(config: dict[str, Any], training: dict[str, Any]) -> None:
 
 def train_autoencoder(config: dict[str, Any], training: dict[str, Any]) -> None:
     """Train the autoencoder of a latent model; it starts anew."""
+    known_settings(training, AutoencoderTraining)
     settings = AutoencoderTraining(**training)
+    check_replaced(config, settings)
     with Progress(settings.steps, unit="steps", label=f"train {settings.name}") as progress:
 
         def on_step(step: int, total: int, loss: float) -> None:
@@ -236,7 +242,9 @@ def train_autoencoder(config: dict[str, Any], training: dict[str, Any]) -> None:
 
 def train_scorer(config: dict[str, Any], training: dict[str, Any]) -> None:
     """Train an image-text scorer; it starts anew."""
+    known_settings(training, ContrastiveTraining)
     settings = ContrastiveTraining(**training)
+    check_replaced(config, settings)
     loaders = loaders_of(config, settings.device)
     with Progress(settings.steps, unit="steps", label=f"train {settings.name}") as progress:
 

@@ -11,11 +11,19 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from skiptune.errors import SkiptuneError
+from skiptune.errors import SkiptuneError, did_you_mean
 from skiptune.evaluation.extractors import CHECKPOINTS
 from skiptune.evaluation.features import FeatureSet
 from skiptune.evaluation.frechet import SYMMETRIC_ROOT, ReferenceStatistics
-from skiptune.evaluation.metrics import Reference, check_metrics, compute_metrics, expand, get_metric
+from skiptune.evaluation.metrics import (
+    GROUPS,
+    METRICS,
+    Reference,
+    check_metrics,
+    compute_metrics,
+    expand,
+    get_metric,
+)
 from skiptune.evaluation.parallel import compute_with_workers
 from skiptune.evaluation.protocols import ROUNDING, Protocol, get_protocol, resize_rule
 from skiptune.evaluation.sources import ImageSource, PairDistances, PromptScores, complete, read_prompts
@@ -93,6 +101,11 @@ class Evaluation:
         asked = self.metrics
         if not asked or not isinstance(asked, list | tuple) or not all(isinstance(x, str) for x in asked):
             raise SkiptuneError(f"metrics are {asked!r}: name at least one, metrics=[fid]")
+        known = sorted({*METRICS, *GROUPS, *SCORES})
+        for name in asked:
+            if name not in known:
+                guess = did_you_mean(name, known) or ";"
+                raise SkiptuneError(f"unknown metric {name!r}{guess} choose one of {', '.join(known)}")
         for key in (*PLACES, *NAMES):
             value = getattr(self, key)
             if not isinstance(value, str | Path) and not (value is None and key in OPTIONAL):

@@ -38,10 +38,12 @@ def interpolate_rho(
         matching: for every site whether skip and decoder widths agree (``SkipSite.matching``).
 
     Raises:
-        SkiptuneError: a coefficient outside (0, 1], or an unknown reading.
+        SkiptuneError: a coefficient outside (0, 1] or that is no number, or an unknown reading.
     """
     for name, value in (("rho_bottom", rho_bottom), ("rho_top", rho_top)):
-        if not isinstance(value, (int, float)) or not 0 < value <= 1:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise SkiptuneError(f"{name} is {value!r}, it must be a number in (0, 1]")
+        if not 0 < value <= 1:
             raise SkiptuneError(
                 f"{name} is {value}, it must lie in (0, 1]: 1 leaves the skip connections untouched"
             )

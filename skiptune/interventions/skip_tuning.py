@@ -126,7 +126,14 @@ class SkipTuning:
 
 
 def refuse_bad_coefficients(rho: Sequence[float]) -> None:
-    if any(not 0 < value < float("inf") for value in rho):
+    try:
+        bad = any(not 0 < value < float("inf") for value in rho)
+    except TypeError:  # one number, or text
+        raise SkiptuneError(
+            f"rho is {rho!r}, it must be a number for every skip site, from bottom to top; "
+            "SkipTuning.interpolated(rho_bottom=...) makes them from the one at the bottom"
+        ) from None
+    if bad:
         raise SkiptuneError(f"skip coefficients must be positive and finite, got {tuple(rho)}")
 
 

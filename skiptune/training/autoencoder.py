@@ -20,6 +20,7 @@ from skiptune.denoisers.autoencoders import KLAutoencoder, build_autoencoder
 from skiptune.errors import SkiptuneError
 from skiptune.runtime.provenance import commit, device_name, package_versions
 from skiptune.runtime.workers import one_thread
+from skiptune.training.fields import check_types
 from skiptune.training.losses.autoencoder import autoencoder_loss
 
 OnStep = Callable[[int, int, float], None]
@@ -54,6 +55,7 @@ class AutoencoderTraining:
     compile: bool = False
 
     def __post_init__(self) -> None:
+        check_types(vars(self), AutoencoderTraining)
         if not 1 <= self.batch <= self.images:
             raise SkiptuneError(f"no step in {self.images} images in batches of {self.batch}; change one")
         if self.heldout_images < 1:

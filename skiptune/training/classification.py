@@ -24,6 +24,7 @@ from skiptune.evaluation.classifiers import ARCHITECTURES
 from skiptune.runtime.files import digest, write_atomic
 from skiptune.runtime.provenance import commit, device_name, package_versions
 from skiptune.training.augmentation import random_affine
+from skiptune.training.fields import check_types
 
 OnStep = Callable[[int, int, float], None]
 CURVE_POINTS = 100
@@ -52,6 +53,9 @@ class ClassifierTraining:
     rotation: float = 0.0
     scale: float = 0.0
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_types(vars(self), ClassifierTraining)
 
     @classmethod
     def desk(cls, name: str, **changes: Any) -> ClassifierTraining:

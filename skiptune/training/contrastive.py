@@ -22,6 +22,7 @@ from skiptune.evaluation.image_text import KIND, ImageTextPair, build_pair
 from skiptune.runtime.provenance import commit, device_name, package_versions
 from skiptune.training.batches import Batches
 from skiptune.training.classification import learning_rate_factor
+from skiptune.training.fields import check_types
 from skiptune.training.prompt_tokens import PromptTokens
 
 OnStep = Callable[[int, int, float], None]
@@ -53,6 +54,7 @@ class ContrastiveTraining:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
+        check_types(vars(self), ContrastiveTraining)
         if not 2 <= self.batch <= self.images:
             raise SkiptuneError(f"no step in {self.images} images in batches of {self.batch}; change one")
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from skiptune.errors import SkiptuneError
 from skiptune.runtime.precision import HALF_PRECISIONS
+from skiptune.training.fields import check_types
 from skiptune.training.objectives import check_objective
 
 
@@ -39,7 +40,7 @@ class DenoiserTraining:
     ``loss.jsonl`` and ``checkpoint.safetensors`` are copied to that run's folder.
 
     Raises:
-        SkiptuneError: values that do not fit together.
+        SkiptuneError: a value of another type, or values that do not fit together.
     """
 
     name: str
@@ -63,6 +64,7 @@ class DenoiserTraining:
     log_every: int = 20
 
     def __post_init__(self) -> None:
+        check_types(vars(self), DenoiserTraining)
         for name in ("images", "batch", "workers", "checkpoint_every", "log_every"):
             if getattr(self, name) < 1:
                 raise SkiptuneError(f"{name} is {getattr(self, name)}; it must be 1 or more")

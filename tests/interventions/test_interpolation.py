@@ -1,3 +1,5 @@
+import re
+
 import pytest
 
 from skiptune.errors import SkiptuneError
@@ -44,11 +46,17 @@ def test_both_ends_are_exact():
     assert interpolate_rho([True], 0.8) == (0.8,)
 
 
-@pytest.mark.parametrize("bad", [0, -0.1, 1.01, float("nan"), float("inf"), "0.8", None])
+@pytest.mark.parametrize("bad", [0, -0.1, 1.01, float("nan"), float("inf")])
 @pytest.mark.parametrize("name", ["rho_bottom", "rho_top"])
 def test_coefficients_out_of_range(name, bad):
     with pytest.raises(SkiptuneError, match=rf"{name} is .*, it must lie in \(0, 1\]"):
         interpolate_rho(FIVE, **{"rho_bottom": 0.8, name: bad})
+
+
+@pytest.mark.parametrize("bad", ["0.8", None, True, [0.8]])
+def test_coefficients_that_are_no_numbers(bad):
+    with pytest.raises(SkiptuneError, match=rf"rho_bottom is {re.escape(repr(bad))}, it must be a number in"):
+        interpolate_rho(FIVE, bad)
 
 
 def test_unknown_reading():

@@ -164,6 +164,9 @@ def test_mistakes_are_refused(adm):
     for bad in (0.0, -1.0, float("inf"), float("nan")):
         with pytest.raises(SkiptuneError, match="positive and finite"):
             SkipTuning((1.0, bad))
+    for single in (0.5, ("half",)):
+        with pytest.raises(SkiptuneError, match=r"rho is .*, it must be a number for every skip site"):
+            SkipTuning(single)
     with (
         pytest.raises(SkiptuneError, match="2 skip coefficients for a network with 6 skip sites"),
         SkipTuning((1.0, 1.0)).attached_to(denoiser),

@@ -21,7 +21,19 @@ MEASURE = {
     "unknown metric alone": (["metrics=beauty"], "unknown metric 'beauty'"),
     "no metric": (["metrics=[]"], "no metrics"),
     "new sampler setting": (["+sampler.speed=1"], "euler has no setting speed"),
-    "unknown sampler setting": (["sampler.speed=1"], "sampler.speed"),
+    "unknown sampler setting": (
+        ["sampler.speed=1"],
+        "sigma_max, rho; one that the file leaves out is given as +sampler.speed=1\n",
+    ),
+    "misspelt sampler setting": (["sampler.spteps=1"], "'sampler.spteps', did you mean sampler.steps?\n"),
+    "misspelt group": (["smapler=heun"], "no setting 'smapler', did you mean sampler?\n"),
+    "key of another command": (["dry_run=true"], "no setting 'dry_run'; settings: model, sampler, "),
+    "appended key of another command": (
+        ["+dry_run=true"],
+        "no setting 'dry_run'; settings: model, sampler, ",
+    ),
+    "group of another command": (["probe=text"], "there is no probe to choose in this command\n"),
+    "checkpoints no folder": (["checkpoints=null"], "checkpoints is None: use a path"),
     "unknown sampler": (["sampler=foo"], "heun"),
     "unknown model": (["model=foo"], "edm_glyphs"),
     "no override": (["steps"], "steps"),
@@ -84,7 +96,18 @@ REPRODUCE = {
         ["table=skip_tuning/99"],
         f"no table 99 of skip_tuning yet; tables of this paper: {KNOWN}",
     ),
-    "unknown paper": (["table=foo/1"], "there is no table 1 of foo yet"),
+    "unknown paper": (["table=foo/1"], f"no paper is called 'foo'. Papers: {PAPERS}"),
+    "misspelt paper": (
+        ["table=skiptuning/2"],
+        f"no paper is called 'skiptuning', did you mean skip_tuning? Papers: {PAPERS}",
+    ),
+    "paper named once": (
+        ["table=skip_tuning/2,3"],
+        "names a paper once: write -m table=skip_tuning/2,skip_tuning/3\n",
+    ),
+    "appended key": (["+dry_runn=true", "dry_run=true"], "no setting 'dry_runn', did you mean dry_run?\n"),
+    "unknown key, a job a row": (["dry_runn=true", "rows=each"], "'dry_runn', did you mean dry_run?\n"),
+    "appended key of a group": (["scale.foo=1"], "probe, prompts\n"),
     "table without paper": (
         ["table=2"],
         f"no table is called '2': write table=PAPER/NUMBER; papers: {PAPERS}",
@@ -105,6 +128,26 @@ def test_reproduce(server: Server, folder: Path, case: str) -> None:
     done = server.run(folder, "reproduce.py", "tracker=none", "workers=1", *arguments)
     assert wanted in done.error_line()
     assert not list(folder.rglob("*.safetensors"))
+
+
+TRAIN = {
+    "other weights of that name": (
+        [f"export={DESK_FOLDER}", "training.images=256"],
+        "edm_glyphs.safetensors would be replaced, and it was trained with other settings (images): give",
+    ),
+    "replace no flag": (["replace=maybe"], "replace is 'maybe', it must be true or false"),
+    "images no number": (["training.images=abc"], "images is 'abc', it must be a whole number"),
+    "appended key": (["+training.foo=1"], "there is no setting training.foo; settings: images, "),
+    "unknown kind": (["training.kind=poem"], "training.kind is 'poem'; choose one of denoiser, "),
+    "names no list": (["training=glyphs_features", "training.names=5"], "training.names is 5"),
+}
+
+
+@pytest.mark.parametrize("case", TRAIN)
+def test_train(server: Server, folder: Path, case: str) -> None:
+    arguments, wanted = TRAIN[case]
+    assert wanted in server.run(folder, "train.py", "tracker=none", *arguments).error_line()
+    assert_untouched(folder)
 
 
 SHORT = ("sampler=euler", "sampler.steps=1", "reference_images=300", "tracker=none", "workers=1")

@@ -150,7 +150,11 @@ def test_images_beside_statistics_are_used_where_features_are_needed(evaluate: E
         ("features=other.npz reference_features=b.npz", "no array 'features', it has x"),
         ("features=a.npz reference=other.npz extractor=glyphs_cnn", "holds no images"),
         ("features=a.npz reference=statistics.npz metrics=[kid]", "kid needs the features"),
-        ("features=a.npz reference_features=b.npz metrics=[fud]", "unknown metric 'fud'"),
+        (
+            "features=a.npz reference_features=b.npz metrics=[fidd]",
+            "'fidd', did you mean fid? choose one of acc",
+        ),
+        ("features=a.npz reference_features=b.npz metrics=[beauty]", ", hps_v2, immd, is, kid, lpips, mmd, "),
         ("features=a.npz reference_features=b.npz metrics=[]", "name at least one"),
         ("features=a.npz reference_features=b.npz metrics=5", "metrics are 5: name at least one"),
         ("features=a.npz reference_features=b.npz protocol=[x]", "protocol is ['x']: use a name"),

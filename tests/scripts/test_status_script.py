@@ -24,3 +24,9 @@ def test_mistakes_are_one_line(server: Server, tmp_path: Path) -> None:
     assert "no table matches 'skip/*'" in server.run(tmp_path, "status.py", "table=skip/*").error_line()
     assert "json is 'yes'" in server.run(tmp_path, "status.py", "json=yes").error_line()
     assert "speed" in server.run(tmp_path, "status.py", "speed=1").error_line()
+    said = server.run(tmp_path, "status.py", "+outptus=x").error_line()
+    assert "no setting 'outptus', did you mean outputs?" in said
+    assert (
+        "there is no folder none: outputs is"
+        in server.run(tmp_path, "status.py", "outputs=none").error_line()
+    )

@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 from small_training import small
 
 from scripts import train
+from scripts.exports import check_replaced
 from skiptune.checkpoints.desk import (
     DESK_FOLDER,
     load_coefficients,
@@ -72,6 +73,7 @@ def config_of(model: dict[str, Any], folder: Path) -> dict[str, Any]:
         "download": False,
         "loaders": 0,
         "suffix": "",
+        "replace": False,
         **places,
     }
 
@@ -82,13 +84,14 @@ def test_command_of_a_configuration_is_complete(name: str) -> None:
     training, model = config["training"], config["model"]
     kind = training.pop("kind")
     if kind == "classifier":
-        assert [ClassifierTraining.desk(each, seed=training["seed"]).name for each in training["names"]]
+        check_replaced(
+            config, *(ClassifierTraining.desk(each, seed=training["seed"]) for each in training["names"])
+        )
         return
-    if kind == "autoencoder":
-        assert AutoencoderTraining(**training).steps > 500
-        return
-    if kind == "contrastive":
-        assert ContrastiveTraining(**training).steps > 500
+    if kind in ("autoencoder", "contrastive"):
+        of_kind = (AutoencoderTraining if kind == "autoencoder" else ContrastiveTraining)(**training)
+        assert of_kind.steps > 500
+        check_replaced(config, of_kind)
         return
     for snapshot in training.pop("snapshots", []):
         assert configuration("model", snapshot["name"])["name"] == snapshot["name"]
@@ -103,6 +106,7 @@ def test_command_of_a_configuration_is_complete(name: str) -> None:
     assert (model["kind"] == "desk") == (training["device"] == "cpu")
     assert (config["export"] == "skiptune/checkpoints/desk") == (model["kind"] == "desk")
     settings = DenoiserTraining(name=name, denoiser=model["denoiser"], dataset=model["dataset"], **training)
+    check_replaced(config, settings)  # trained again it is what is shipped, which is replaced unasked
     highest = settings.learning_rate_at(settings.images - max(settings.decay_images, settings.batch))
     assert highest == settings.learning_rate  # it has risen before it falls
     with torch.device("cpu" if model["kind"] == "desk" else "meta"):
@@ -223,6 +227,68 @@ def test_a_snapshot_that_was_passed_is_never_missed_in_silence(script: ModuleTyp
     assert {path.stem for path in (tmp_path / "other").glob("*.json")} == {"after_16", "after_32", "long"}
 
 
+def test_weights_of_other_settings_are_replaced_only_when_told(script: ModuleType, tmp_path: Path) -> None:
+    """Asked before the training, of what it exports in the end and of the snapshots on its way."""
+    config = config_of({"name": "end", "denoiser": small().denoiser, "dataset": "digits"}, tmp_path)
+    same = {"images": 32, "batch": 4, "workers": 1, "decay_images": 0, "log_every": 2, "checkpoint_every": 4}
+    snapshots = [{"images": 16, "name": "half"}]
+    script.train_denoiser(config, {**same, "snapshots": snapshots})
+    before = {path: path.read_bytes() for path in (tmp_path / "desk").iterdir()}
+    outputs = sorted((tmp_path / "outputs/training").iterdir())
+    for change, line in (
+        ({"seed": 1, "flip": True}, r"end.safetensors would be replaced, .* other settings \(flip, seed\)"),
+        ({"images": 16}, r"end.safetensors would be .*\(images\): give export=FOLDER .* or replace=true$"),
+        ({"images": 48, "snapshots": snapshots}, r"end.safetensors .*\(images\)"),
+    ):
+        with pytest.raises(SkiptuneError, match=line):
+            script.train_denoiser(config, {**same, **change})
+    other = {**config, "model": {**config["model"], "name": "other"}}
+    with pytest.raises(SkiptuneError, match=r"half.safetensors would be replaced, .*\(learning_rate\)"):
+        script.train_denoiser(other, {**same, "snapshots": snapshots, "learning_rate": 0.1})
+    assert {path: path.read_bytes() for path in (tmp_path / "desk").iterdir()} == before
+    assert sorted((tmp_path / "outputs/training").iterdir()) == outputs  # nothing was begun
+
+    script.train_denoiser(config, {**same, "snapshots": snapshots})  # equal settings: unasked
+    old = json.loads((tmp_path / "desk/end.json").read_text())
+    for name in ("flip", "max_gradient_norm"):  # a record of before these were settings
+        del old["settings"][name]
+    (tmp_path / "desk/end.json").write_text(json.dumps(old))
+    script.train_denoiser(config, {**same, "snapshots": snapshots})
+    script.train_denoiser({**config, "replace": True}, {**same, "seed": 1})
+    assert json.loads((tmp_path / "desk/end.json").read_text())["settings"]["seed"] == 1
+    (tmp_path / "desk/end.json").unlink()
+    with pytest.raises(SkiptuneError, match="it has no record"):
+        script.train_denoiser(config, same)
+
+
+@pytest.mark.parametrize(
+    ("training", "line"),
+    [
+        ({"images": "abc"}, "images is 'abc', it must be a whole number"),
+        ({"images": 2e6}, "images is 2000000.0, it must be a whole number"),
+        ({"batch": True}, "batch is True, it must be a whole number"),
+        ({"learning_rate": "fast"}, "learning_rate is 'fast', it must be a number"),
+        ({"max_gradient_norm": "x"}, "max_gradient_norm is 'x', it must be a number or null"),
+        ({"flip": 1}, "flip is 1, it must be true or false"),
+        ({"loss": 5}, "loss is 5, it must be a mapping"),
+        ({"loss": {"name": "edm", "p_mean": "x"}}, "p_mean is 'x', it must be a number"),
+        ({"loss": {"name": "diff_instruct", "p_std": "x"}}, "p_std is 'x', it must be a number"),
+        ({"lerning_rate": 1.0}, "no setting training.lerning_rate, did you mean learning_rate?"),
+        ({"foo": 1}, "no setting training.foo; settings: images, batch, "),
+        ({"denoiser": {}}, "no setting training.denoiser"),
+        ({"snapshots": [{"images": 8}]}, "snapshots has {'images': 8}; it must be a list of {images, name}"),
+    ],
+)
+def test_a_wrong_setting_is_one_line(
+    script: ModuleType, tmp_path: Path, training: dict[str, Any], line: str
+) -> None:
+    config = config_of({"name": "small", "denoiser": small().denoiser, "dataset": "digits"}, tmp_path)
+    with pytest.raises(SkiptuneError, match=re.escape(line)):
+        script.train_denoiser(config, {"images": 128, **training})
+    with pytest.raises(SkiptuneError, match="training.images is missing"):
+        script.train_denoiser(config, {})
+
+
 def test_weights_that_a_training_begins_with_are_part_of_its_name_and_record(
     script: ModuleType, tmp_path: Path
 ) -> None:
@@ -308,7 +374,7 @@ def test_classifiers_are_trained_by_name(
     script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     training = {"names": ["digits_cnn"], "seed": 2, "epochs": 1, "images": 600}
-    script.train_classifiers({"export": str(tmp_path)}, training)
+    script.train_classifiers({"export": str(tmp_path), "replace": False}, training)
     record = json.loads((tmp_path / "digits_cnn.json").read_text())
     assert record["seed"] == 2 and load_extractor("digits_cnn", tmp_path).name == "digits_cnn"
     (line,) = capsys.readouterr().out.splitlines()

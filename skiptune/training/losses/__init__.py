@@ -9,6 +9,7 @@ from torch import Generator, Tensor
 
 from skiptune.denoisers import Denoiser
 from skiptune.errors import SkiptuneError
+from skiptune.training.fields import check_types
 from skiptune.training.losses.edm import EDMLoss
 from skiptune.training.losses.edm2 import EDM2Loss
 from skiptune.training.losses.noise_prediction import NoisePredictionLoss
@@ -25,11 +26,12 @@ LOSSES: dict[str, Callable[..., Loss]] = {
 
 
 def make_loss(settings: Mapping[str, Any]) -> Loss:
-    """The loss ``{"name": ..., arguments}``. Raises SkiptuneError for an unknown name or arguments."""
+    """The loss ``{"name": ..., arguments}``. Raises SkiptuneError for an unknown name or wrong arguments."""
     arguments = dict(settings)
     name = arguments.pop("name", None)
     if name not in LOSSES:
         raise SkiptuneError(f"unknown loss {name!r}: choose one of {', '.join(LOSSES)}")
+    check_types(arguments, LOSSES[name])
     try:
         return LOSSES[name](**arguments)
     except TypeError as error:

@@ -14,6 +14,7 @@ from skiptune.denoisers import Denoiser
 from skiptune.denoisers.latent import LatentDenoiser
 from skiptune.errors import SkiptuneError
 from skiptune.evaluation.extractors import ExtractorRef, FeatureExtractor, load_extractor
+from skiptune.training.fields import check_types
 from skiptune.training.losses import LOSSES, make_loss
 from skiptune.training.objectives.consistency import ConsistencyDistillation
 from skiptune.training.objectives.diff_instruct import DiffInstruct
@@ -41,7 +42,7 @@ def check_objective(settings: Mapping[str, Any]) -> None:
     """Refuse settings that ``make_objective`` cannot use, before anything is loaded.
 
     Raises:
-        SkiptuneError: an unknown name or argument.
+        SkiptuneError: an unknown name or argument, or one of another type.
     """
     name = settings.get("name")
     if name in LOSSES:
@@ -50,9 +51,10 @@ def check_objective(settings: Mapping[str, Any]) -> None:
     if name not in FROM_TEACHER and name not in ALONE:
         known = ", ".join([*LOSSES, *ALONE, *FROM_TEACHER])
         raise SkiptuneError(f"unknown loss {name!r}: choose one of {known}")
-    given = (None,) if name in ALONE else (None, None)
+    made, given = (ALONE | FROM_TEACHER)[str(name)], (None,) if name in ALONE else (None, None)
+    check_types(_arguments(settings), made.__init__)
     try:
-        signature((ALONE | FROM_TEACHER)[str(name)]).bind(*given, **_arguments(settings))
+        signature(made).bind(*given, **_arguments(settings))
     except TypeError as error:
         raise SkiptuneError(f"loss {dict(settings)} does not fit: {error}") from error
     if name in FROM_TEACHER and "teacher" not in settings:

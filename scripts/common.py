@@ -91,6 +91,7 @@ def command(name: str) -> Callable[[Callable[[dict[str, Any]], None]], Callable[
             started = True
             try:
                 join()
+                check_launcher()
                 function(plain(config))
             except (SkiptuneError, OSError) as error:
                 sweep = HydraConfig.get().mode == RunMode.MULTIRUN
@@ -130,6 +131,15 @@ def command(name: str) -> Callable[[Callable[[dict[str, Any]], None]], Callable[
         return main
 
     return decorate
+
+
+def check_launcher() -> None:
+    """Raises SkiptuneError for a launcher outside of a sweep: Hydra would pass it over and compute here."""
+    chosen = HydraConfig.get()
+    if chosen.mode == RunMode.RUN and (name := chosen.runtime.choices["hydra/launcher"]) != "basic":
+        raise SkiptuneError(
+            f"launcher={name} starts the jobs of a sweep: add -m, or leave it out to compute here"
+        )
 
 
 def stop(error: Stopped) -> NoReturn:

@@ -24,6 +24,7 @@ from yaml import YAMLError
 from experiments.bench import Bench
 from experiments.references import RealImages, default_reference_images
 from experiments.tracking.runs import Tracked
+from scripts.usage import FOLDER
 from skiptune.checkpoints.models import resolve_model
 from skiptune.errors import SkiptuneError
 from skiptune.evaluation.extractors import ExtractorRef
@@ -39,7 +40,7 @@ from skiptune.runtime.store import RunStore
 from skiptune.runtime.tracking import RunInfo, Tracker, check_tracker, default_tracker, make_tracker
 from skiptune.runtime.workers import Workers, default_workers
 
-CONFIGS = str(Path(__file__).resolve().parent.parent / "configs")
+CONFIGS = str(FOLDER)
 USER_ERROR, INTERRUPTED = 2, 130  # exit codes
 GENERATION = ("sampler", "intervention", "micro_batch", "noise_device", "precision", "compile")
 

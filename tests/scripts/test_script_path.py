@@ -10,7 +10,9 @@ import pytest
 from script_commands import ROOT, TINY, Shell
 
 SCRIPTS = sorted(
-    path for path in (ROOT / "scripts").glob("*.py") if path.stem not in ("__init__", "common", "tables")
+    path
+    for path in (ROOT / "scripts").glob("*.py")
+    if path.stem not in ("__init__", "common", "tables", "usage")
 )
 
 

@@ -248,11 +248,16 @@ def generation_of(config: dict[str, Any], device: str) -> dict[str, Any]:
 
 
 def sampling_of(config: dict[str, Any], device: str) -> SamplingSettings:
-    """The sampling that a resolved configuration describes. Raises SkiptuneError for a missing file."""
+    """The sampling that a resolved configuration describes.
+
+    Raises:
+        SkiptuneError: a missing file, a model that its settings or features do not fit.
+    """
     features = ExtractorRef.resolve(config["features"], Path(str(config["checkpoints"])))
     auto = config["micro_batch"] == "auto"
     made = generation_of({**config, "micro_batch": CHUNK} if auto else config, device)
     settings = SamplingSettings(**made, features=features)
+    settings.check()
     return with_fitting_micro_batch(settings, RunStore(str(config["outputs"]))) if auto else settings
 
 

@@ -53,6 +53,12 @@ def with_prompts(dataset: Dataset) -> PromptedDataset:
     return dataset
 
 
+def check_dataset(name: str) -> None:
+    """Raises SkiptuneError for a name that no data set has."""
+    if name not in DATASETS:
+        raise SkiptuneError(f"unknown data set {name!r}; choose one of {', '.join(DATASETS)}")
+
+
 def load_dataset(
     name: str, root: str | Path | None = None, *, flip: bool = False, download: bool = False
 ) -> Dataset:
@@ -67,8 +73,7 @@ def load_dataset(
         SkiptuneError: unknown name, missing or unreadable files, or this machine makes other pixels than the
             ones the results rest on.
     """
-    if name not in DATASETS:
-        raise SkiptuneError(f"unknown data set {name!r}; choose one of {', '.join(DATASETS)}")
+    check_dataset(name)
     dataset = DATASETS[name](None if root is None else Path(root), download)
     return Flipped(dataset) if flip else dataset
 

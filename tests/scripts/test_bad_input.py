@@ -42,6 +42,11 @@ MEASURE = {
     "unknown tracker": (["tracker.name=foo"], "unknown tracker 'foo'"),
     "model not downloaded": (["model=edm_imagenet64"], "get it from https://"),
     "features of the paper": (["features=inception_v3"], "no extractor 'inception_v3'"),
+    "features of other images": (
+        ["model=edm_digits_uncond"],
+        "edm_digits_uncond makes images [1, 8, 8], features glyphs_cnn are of images [3, 16, 16]",
+    ),
+    "model of prompts": (["model=sd_glyphs"], "sd_glyphs is conditioned on text"),
     "launcher without a sweep": (
         ["launcher=slurm", "hydra.launcher.partition=gpu"],
         "launcher=slurm starts the jobs of a sweep: add -m",

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
@@ -25,16 +26,23 @@ from skiptune.runtime.jobs.slurm import SlurmSettings, run_slurm
 
 
 class CommandLauncher(Launcher):
-    """What both have in common: overrides to command lines, outcomes to lines on stdout and stderr."""
+    """What both have in common: overrides to command lines, outcomes to lines on stdout and stderr.
+
+    A dry run is not launched: its jobs say in this process what they would take.
+    """
 
     config: DictConfig
+    here: BasicLauncher
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        self.config = config
+        self.config, self.here = config, BasicLauncher()
+        self.here.setup(hydra_context=hydra_context, task_function=task_function, config=config)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         if world().size > 1:
             raise SkiptuneError("a launcher starts processes of its own: start the sweep without torchrun")
+        if self.config.get("dry_run"):
+            return self.here.launch(job_overrides, initial_job_idx)
         common = set.intersection(*map(set, job_overrides)) if len(job_overrides) > 1 else set()
         commands = [self.command(list(overrides), common) for overrides in job_overrides]
         outcomes = self.run(commands)
@@ -47,7 +55,11 @@ class CommandLauncher(Launcher):
         ]
 
     def command(self, overrides: list[str], common: set[str]) -> Command:
-        """The job of these overrides, named by those that not all have; as many workers as it has cores."""
+        """The job of these overrides, named by those that not all have; as many workers as it has cores.
+
+        It launches nothing itself, so it is not given the launcher.
+        """
+        overrides = [override for override in overrides if override.partition("=")[0] != "launcher"]
         keys = {override.lstrip("+~").partition("=")[0] for override in overrides}
         cores = self.cores()
         share = [f"workers={cores}"] if cores and "workers" in self.config and "workers" not in keys else []

@@ -24,6 +24,7 @@ from yaml import YAMLError
 from experiments.bench import Bench
 from experiments.tracking.runs import Tracked
 from scripts.said import check_keys, check_places, explained
+from scripts.usage import FOLDER
 from skiptune.checkpoints.models import resolve_model
 from skiptune.errors import SkiptuneError
 from skiptune.evaluation.extractors import ExtractorRef
@@ -39,7 +40,7 @@ from skiptune.runtime.store import RunStore
 from skiptune.runtime.tracking import RunInfo, Tracker, check_tracker, default_tracker, make_tracker
 from skiptune.runtime.workers import Workers, default_workers
 
-CONFIGS = str(Path(__file__).resolve().parent.parent / "configs")
+CONFIGS = str(FOLDER)
 USER_ERROR, INTERRUPTED = 2, 130  # exit codes
 GENERATION = ("sampler", "intervention", "micro_batch", "noise_device", "precision", "compile")
 
@@ -92,6 +93,7 @@ def command(name: str) -> Callable[[Callable[[dict[str, Any]], None]], Callable[
             started = True
             try:
                 join()
+                check_launcher()
                 check_keys(Path(CONFIGS) / f"{name}.yaml", values := plain(config))
                 function(values)
             except (SkiptuneError, OSError) as error:
@@ -132,6 +134,15 @@ def command(name: str) -> Callable[[Callable[[dict[str, Any]], None]], Callable[
         return main
 
     return decorate
+
+
+def check_launcher() -> None:
+    """Raises SkiptuneError for a launcher outside of a sweep: Hydra would pass it over and compute here."""
+    chosen = HydraConfig.get()
+    if chosen.mode == RunMode.RUN and (name := chosen.runtime.choices["hydra/launcher"]) != "basic":
+        raise SkiptuneError(
+            f"launcher={name} starts the jobs of a sweep: add -m, or leave it out to compute here"
+        )
 
 
 def stop(error: Stopped) -> NoReturn:
@@ -235,11 +246,16 @@ def generation_of(config: dict[str, Any], device: str) -> dict[str, Any]:
 
 
 def sampling_of(config: dict[str, Any], device: str) -> SamplingSettings:
-    """The sampling that a resolved configuration describes. Raises SkiptuneError for a missing file."""
+    """The sampling that a resolved configuration describes.
+
+    Raises:
+        SkiptuneError: a missing file, a model that its settings or features do not fit.
+    """
     features = ExtractorRef.resolve(config["features"], Path(str(config["checkpoints"])))
     auto = config["micro_batch"] == "auto"
     made = generation_of({**config, "micro_batch": CHUNK} if auto else config, device)
     settings = SamplingSettings(**made, features=features)
+    settings.check()
     return with_fitting_micro_batch(settings, RunStore(str(config["outputs"]))) if auto else settings
 
 

@@ -1,6 +1,7 @@
 """What every table needs at ``scale=paper`` and what of it is missing on this machine, as one list.
 
-``python scripts/paper_check.py [SETTING=VALUE ...]``, settings as for reproduce.py, e.g. checkpoints=DIR.
+``python scripts/paper_check.py [SETTING=VALUE ...]``, settings as for reproduce.py (see its
+--help), e.g. checkpoints=DIR.
 ``page=FILE`` writes a page of commands, costs and files too, whatever machine this is.
 Exit code 0 also if things are missing; 2 if a configuration is broken.
 """
@@ -13,6 +14,11 @@ import sys
 here = os.path.dirname(os.path.realpath(__file__))
 if os.path.realpath(sys.path[0]) == here:  # else scripts/inspect.py would hide the standard library's
     sys.path[0] = os.path.dirname(here)
+
+from scripts.usage import answer_help
+
+if __name__ == "__main__":
+    answer_help(__doc__)  # before the imports that take seconds
 
 from pathlib import Path
 

@@ -1,6 +1,7 @@
 """The results as pages to open from the disk: ``python scripts/report.py [report=DIR] [SETTING=VALUE ...]``.
 
-Written to ``results/report`` unless ``report`` says otherwise; settings as for reproduce.py.
+Written to ``results/report`` unless ``report`` says otherwise; settings as for
+reproduce.py (see its --help).
 """
 
 from __future__ import annotations
@@ -11,6 +12,11 @@ import sys
 here = os.path.dirname(os.path.realpath(__file__))
 if os.path.realpath(sys.path[0]) == here:  # else scripts/inspect.py would hide the standard library's
     sys.path[0] = os.path.dirname(here)
+
+from scripts.usage import answer_help
+
+if __name__ == "__main__":
+    answer_help(__doc__)  # before the imports that take seconds
 
 from pathlib import Path
 

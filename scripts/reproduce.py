@@ -9,12 +9,20 @@ here = os.path.dirname(os.path.realpath(__file__))
 if os.path.realpath(sys.path[0]) == here:  # else scripts/inspect.py would hide the standard library's
     sys.path[0] = os.path.dirname(here)
 
+from scripts.usage import answer_help
+
+if __name__ == "__main__":
+    answer_help(__doc__, "reproduce")  # before the imports that take seconds
+
 import json
 import re
 import subprocess
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
@@ -42,12 +50,13 @@ from scripts.common import (
     track,
 )
 from scripts.said import explained
-from scripts.tables import composed
+from scripts.tables import composed, take
 from skiptune.errors import SkiptuneError, did_you_mean
 from skiptune.runtime.distributed import world
+from skiptune.runtime.provenance import device
 from skiptune.runtime.tracking import Picture
 
-EACH = "rows=each"
+ALL, EACH = "all", "rows=each"
 
 
 @command("reproduce")
@@ -55,17 +64,18 @@ def main(config: dict[str, Any]) -> None:
     table = parse_table(config["table"], "table")
     with make_bench(config) as bench:
         scale = parse_scale(config, bench.device)
+        rows = chosen_rows(config["rows"], table, scale.name)
         if config["dry_run"]:
             if world().is_main:
-                print(dry_run(table, scale))
+                print(dry_run(replace(table, rows=rows), scale))
             return
         bench.computes = config["compute"]
-        if world().is_main and config["rows"] == "all":
+        if world().is_main and config["rows"] == ALL:
             check_outputs(config, table)
         if bench.computes:
-            scale = with_fitting_batches(scale, table.rows_at(scale.name), bench.store)
-        if config["rows"] != "all":
-            print_rows(chosen_rows(config["rows"], table, scale.name), table, scale, bench)
+            scale = with_fitting_batches(scale, rows, bench.store)
+        if config["rows"] != ALL:
+            print_rows(rows, table, scale, bench)
             return
         results = Path(str(config["results"]))
         result = make_table(table, scale, bench, results)
@@ -88,14 +98,18 @@ def check_outputs(config: dict[str, Any], table: TableConfig) -> None:
     check_tracking(config)
 
 
-def chosen_rows(names: Any, table: TableConfig, scale: str) -> list[RowConfig]:
-    """The rows of that scale by id: one, or a list. Raises SkiptuneError for an unknown one."""
+def chosen_rows(names: Any, table: TableConfig, scale: str) -> tuple[RowConfig, ...]:
+    """The rows of that scale by id: one, several or all. Raises SkiptuneError for an unknown one, or none."""
     known = {row.id: row for row in table.rows_at(scale)}
+    if names == ALL:
+        return tuple(known.values())
     wanted = names if isinstance(names, list) else [names]
-    return [named(name, known, f"row of {table.paper}/{table.name} at scale {scale}") for name in wanted]
+    if not wanted:
+        raise SkiptuneError(f"rows names none: give some of {', '.join(known)}, or {ALL}")
+    return tuple(named(name, known, f"row of {table.paper}/{table.name} at scale {scale}") for name in wanted)
 
 
-def print_rows(rows: list[RowConfig], table: TableConfig, scale: Scale, bench: Bench) -> None:
+def print_rows(rows: Sequence[RowConfig], table: TableConfig, scale: Scale, bench: Bench) -> None:
     """Measure some rows and their floors; a line of JSON for each row, no table."""
     found = measure_rows(rows, table, seeded(scale, table), bench)
     measure_floors(rows, found.measurements, bench)
@@ -112,24 +126,60 @@ def print_rows(rows: list[RowConfig], table: TableConfig, scale: Scale, bench: B
 def each_row(arguments: list[str]) -> int:
     """The sweep that ``rows=each`` means, a job a row, then the table of what it left; returns an exit code.
 
-    Raises SkiptuneError as the configuration does.
+    Several tables are made one after the other. A dry run starts nothing.
+
+    Raises:
+        SkiptuneError: as the configuration does; several values of something else than ``table``.
     """
     if world().size > 1:
         raise SkiptuneError(f"{EACH} starts processes of its own: start it without torchrun (and GPUS=)")
     rest = [argument for argument in arguments if argument not in ("-m", "--multirun", EACH)]
-    settings = [a for a in rest if not a.startswith(("launcher=", "hydra.", "hydra/"))]
-    try:
-        config = composed(settings)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise SkiptuneError(explained(error)) from error
-    table = parse_table(config["table"], "table")
-    check_outputs(config, table)
-    ids = [row.id for row in table.rows_at(config["scale"]["name"])]
+    names, others = take("table", rest, "")
+    several = [[f"table={name}", *others] for name in names.split(",")] if names else [others]
+    # Of all of them before the first is computed.
+    configs = [composed_alone(unlaunched(settings)) for settings in several]
+    tables = [parse_table(config["table"], "table") for config in configs]
+    if configs[0]["dry_run"]:
+        for config, table in zip(configs, tables, strict=True):
+            print(dry_run(table, parse_scale(config, device(config["device"]).type)))
+        return 0
+    for config, table in zip(configs, tables, strict=True):
+        check_outputs(config, table)
+    code = 0
+    for settings, config, table in zip(several, configs, tables, strict=True):
+        ended = each_row_of(settings, [row.id for row in table.rows_at(config["scale"]["name"])])
+        if ended not in (0, USER_ERROR):
+            return ended
+        code = max(code, ended)
+    return code
+
+
+def each_row_of(settings: list[str], ids: list[str]) -> int:
+    """One table of ``each_row``; returns an exit code."""
     script = [sys.executable, os.path.realpath(__file__)]
-    sweep = subprocess.call([*script, "-m", *rest, f"rows={','.join(ids)}"])
+    sweep = subprocess.call([*script, "-m", *settings, f"rows={','.join(ids)}"])
     if sweep not in (0, USER_ERROR):
         return sweep
-    return max(sweep, subprocess.call([*script, *settings, "compute=false"]))
+    return max(sweep, subprocess.call([*script, *unlaunched(settings), "compute=false"]))
+
+
+def unlaunched(arguments: list[str]) -> list[str]:
+    """The arguments without what is about launching jobs."""
+    return [one for one in arguments if not one.startswith(("launcher=", "hydra.", "hydra/"))]
+
+
+def composed_alone(settings: list[str]) -> dict[str, Any]:
+    """``composed``, of settings with one value each. Raises SkiptuneError."""
+    try:
+        for override in OverridesParser.create().parse_overrides(settings):
+            if override.is_sweep_override():
+                raise SkiptuneError(
+                    f"{override.input_line}: {EACH} takes several tables, but one value of anything else; "
+                    "give them one call after the other"
+                )
+        return composed(settings)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise SkiptuneError(explained(error)) from error
 
 
 def normalised(arguments: list[str]) -> list[str]:

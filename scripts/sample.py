@@ -9,6 +9,11 @@ here = os.path.dirname(os.path.realpath(__file__))
 if os.path.realpath(sys.path[0]) == here:  # else scripts/inspect.py would hide the standard library's
     sys.path[0] = os.path.dirname(here)
 
+from scripts.usage import answer_help
+
+if __name__ == "__main__":
+    answer_help(__doc__, "sample")  # before the imports that take seconds
+
 import contextlib
 import json
 import re

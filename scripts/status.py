@@ -1,9 +1,9 @@
 """How far the tables are, from the run store alone: ``python scripts/status.py [table=GLOB] [scale=paper]``.
 
 ``json=true`` prints plain values for programs; ``outputs=DIR`` is the run store, also of other people;
-further settings as for reproduce.py. ``conditions=true`` prints instead every measured condition of the
-store, such as those of a sweep of measure.py, as CSV. Writes nothing. Exit code 2 if a configuration is
-broken.
+further settings as for reproduce.py (see its --help). ``conditions=true`` prints instead every measured
+condition of the store, such as those of a sweep of measure.py, as CSV. Writes nothing. Exit code 2 if a
+configuration is broken.
 """
 
 from __future__ import annotations
@@ -14,6 +14,11 @@ import sys
 here = os.path.dirname(os.path.realpath(__file__))
 if os.path.realpath(sys.path[0]) == here:  # else scripts/inspect.py would hide the standard library's
     sys.path[0] = os.path.dirname(here)
+
+from scripts.usage import answer_help
+
+if __name__ == "__main__":
+    answer_help(__doc__)  # before the imports that take seconds
 
 import json
 

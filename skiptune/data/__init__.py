@@ -53,6 +53,13 @@ def with_prompts(dataset: Dataset) -> PromptedDataset:
     return dataset
 
 
+def check_dataset(name: str, root: str | Path | None = None) -> None:
+    """Raises SkiptuneError for a name that no data set has; `folder` is offered where there is a root."""
+    if name not in DATASETS:
+        offered = [each for each in DATASETS if each != "folder" or root is not None]
+        raise SkiptuneError(f"unknown data set {name!r}; choose one of {', '.join(offered)}")
+
+
 def load_dataset(
     name: str, root: str | Path | None = None, *, flip: bool = False, download: bool = False
 ) -> Dataset:
@@ -67,9 +74,7 @@ def load_dataset(
         SkiptuneError: unknown name, missing or unreadable files, or this machine makes other pixels than the
             ones the results rest on.
     """
-    if name not in DATASETS:
-        offered = [each for each in DATASETS if each != "folder" or root is not None]
-        raise SkiptuneError(f"unknown data set {name!r}; choose one of {', '.join(offered)}")
+    check_dataset(name, root)
     dataset = DATASETS[name](None if root is None else Path(root), download)
     return Flipped(dataset) if flip else dataset
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from skiptune.checkpoints.outline import outline_of
 from skiptune.data.folder import LABELS
 from skiptune.data.images import to_uint8
 from skiptune.data.png import png, texts_of
@@ -85,18 +86,31 @@ class ImageFiles:
         return self.prompts[seed % len(self.prompts)]
 
     def check(self) -> None:
-        """Whether the folder is for these images. Writes nothing.
+        """Whether the model takes what it is given, and the folder is for these images. Writes nothing.
 
         Raises:
-            SkiptuneError: it holds images that were made otherwise, or by another program.
+            SkiptuneError: it has no such class, takes no prompts or needs some; a setting is unknown or out
+                of range; the folder holds images that were made otherwise, or by another program.
         """
+        self._check_inputs()
+        own = self.identity
         if self.record.exists():
-            self._compare()
+            self._compare(own)
         # Another process may have made the record meanwhile, and then images.
         elif _numbered(self.folder) and not self.record.exists():
             raise SkiptuneError(
                 f"{self.folder} holds numbered PNG files but no {RECORD}: choose another folder"
             )
+
+    def _check_inputs(self) -> None:
+        """What the network would say itself, but not before it is loaded."""
+        name, outline, label = self.generation.model.name, outline_of(self.generation.model), self.class_label
+        if self.prompts and outline.text is False:
+            raise SkiptuneError(f"model {name} takes no prompts; choose a text-to-image model")
+        if not self.prompts and outline.text:
+            raise SkiptuneError(f"model {name} is conditioned on text: give prompts")
+        if label is not None and outline.classes is not None and not 0 <= label < outline.classes:
+            raise SkiptuneError(f"class {label} is none of the network's {outline.classes}")
 
     def begin(self) -> None:
         """Write the record, unless it is there; of several processes with other settings one is the first.
@@ -108,17 +122,18 @@ class ImageFiles:
             self.check()
             made = {"made_with": self.identity, "provenance": provenance(self.generation.device)}
             made_once(self.record, lambda: write_atomic(self.record, json.dumps(made, indent=1) + "\n"))
-        self._compare()
+        self._compare(self.identity)
 
-    def _compare(self) -> None:
-        content, own = read_json(self.record), json.loads(json.dumps(self.identity))
+    def _compare(self, identity: dict[str, Any]) -> None:
+        content, own = read_json(self.record), json.loads(json.dumps(identity))
         found = content.get("made_with") if isinstance(content, dict) else None
         if not isinstance(found, dict):
             raise SkiptuneError(f"{self.record} is no record of images: choose another folder")
         if found != own:
             keys = [key for key in {**found, **own} if found.get(key) != own.get(key)]
             raise SkiptuneError(
-                f"{self.folder} holds images with another {', '.join(keys)}; choose another folder"
+                f"{self.folder} holds images with another {', '.join(keys)}; choose another folder, in a "
+                f"sweep one for each value: 'out={self.folder}_${{intervention.rho_bottom}}'"
             )
 
     def batches(self) -> list[ImageBatch]:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from skiptune.checkpoints.outline import outline_of
 from skiptune.data.images import to_uint8
 from skiptune.errors import SkiptuneError
 from skiptune.evaluation.extractors import ExtractorRef
@@ -37,6 +38,23 @@ class SamplingSettings(Generation):
     def resolved(self) -> dict[str, Any]:
         """Plain values that name the run. Raises SkiptuneError for anything unknown or out of range."""
         return {**self.identity, "kind": "sampling", "features": self.features.identity, "chunk": CHUNK}
+
+    def check(self) -> None:
+        """Whether features and model fit, before anything is loaded.
+
+        Raises:
+            SkiptuneError: features of other images than the model makes; a model that needs prompts.
+        """
+        name, outline, taken = self.model.name, outline_of(self.model), self.features.image_shape
+        if outline.text:
+            raise SkiptuneError(f"model {name} is conditioned on text: scripts/sample.py takes prompts")
+        made = outline.images
+        if made is not None and (made[0] != 3 if taken is None else made != taken):
+            wanted = "RGB images" if taken is None else f"images {list(taken)}"
+            raise SkiptuneError(
+                f"model {name} makes images {list(made)}, features {self.features.name} are of {wanted}: "
+                "choose other features"
+            )
 
     def compute(self, seeds: range) -> dict[str, Tensor]:
         """Features ``[N, d]``, logits ``[N, K]``, labels ``[N]`` if conditional, first images, NFE ``[]``.

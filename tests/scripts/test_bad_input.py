@@ -64,6 +64,15 @@ MEASURE = {
     "reference not downloaded": (["reference=fid_imagenet64"], "python scripts/download.py fid_imagenet64"),
     "reference no reference": (["reference=edm_imagenet64"], "is no reference, it is a"),
     "features of the paper": (["features=inception_v3"], "no extractor 'inception_v3'"),
+    "features of other images": (
+        ["model=edm_digits_uncond"],
+        "edm_digits_uncond makes images [1, 8, 8], features glyphs_cnn are of images [3, 16, 16]",
+    ),
+    "model of prompts": (["model=sd_glyphs"], "sd_glyphs is conditioned on text"),
+    "launcher without a sweep": (
+        ["launcher=slurm", "hydra.launcher.partition=gpu"],
+        "launcher=slurm starts the jobs of a sweep: add -m",
+    ),
     "unwritable store": (["outputs=file/store"], "cannot write"),
     "unwritable store of a sweep": (["outputs=file/store", "sampler.steps=1,2", "-m"], "file/store"),
 }
@@ -114,6 +123,12 @@ REPRODUCE = {
     ),
     "one of several tables": (["table=skip_tuning/2,skip_tuning/77", "-m"], "no table 77 of skip_tuning"),
     "unknown scale": (["scale=moon"], "desk paper"),
+    "unknown row of a dry run": (
+        ["dry_run=true", "rows=[heun_baseline,foo]"],
+        "is called 'foo'; there are heun",
+    ),
+    "no row": (["rows=[]"], "rows names none: give some of heun_baseline, "),
+    "each row of two scales": (["-m", "rows=each", "scale=desk,paper"], "several tables, but one value of"),
     "selection on the report seeds": (["scale.seeds.select.first=100000"], "overlap"),
     "nothing to select": (["table.tuning.grids.heun_selected=[1.0]"], "heun_selected has no value but 1"),
     "unwritable results": (["results=file/results"], "cannot write"),

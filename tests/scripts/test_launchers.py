@@ -33,7 +33,7 @@ def test_jobs_are_command_lines_and_one_that_fails_is_named(
     script.write_text(JOB)
     monkeypatch.setattr(sys, "argv", [str(script)])
     with pytest.raises(SkiptuneError, match=r"^1 of 2 jobs failed: a=2$"):
-        launcher(tmp_path).launch([["a=1", "b=3"], ["a=2", "b=3"]], 0)
+        launcher(tmp_path).launch([["a=1", "b=3", "launcher=local"], ["a=2", "b=3", "launcher=local"]], 0)
     said = capfd.readouterr()
     assert "['a=1', 'b=3', 'workers=1', 'hydra.verbose=true']\n" in said.out
     assert said.err == "error: it ended with code 2; its messages say why (job a=2)\n"

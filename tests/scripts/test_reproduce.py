@@ -120,6 +120,23 @@ def test_dry_run_says_what_the_paper_scale_needs(server: Server, tmp_path: Path)
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    "more", [["table=skip_tuning/2"], ["table=skip_tuning/2,skip_tuning/3", "rows=each"]]
+)
+def test_dry_run_starts_nothing(server: Server, tmp_path: Path, more: list[str]) -> None:
+    """There is no SLURM here: submitting anything would fail."""
+    done = server.run(tmp_path, "reproduce.py", "-m", *more, "launcher=slurm", "dry_run=true")
+    assert (done.code, done.err) == (0, "")
+    assert done.out.count(" at scale ") == done.out.count("images in total") == len(more)
+
+
+def test_dry_run_of_some_rows(server: Server, tmp_path: Path) -> None:
+    some = ("table=skip_tuning/2", "rows=[heun_baseline,unipc_baseline]", "dry_run=true")
+    done = server.run(tmp_path, "reproduce.py", *some)
+    assert done.code == 0 and done.out.count(" images x ") == 2
+    assert "images in total: 7500\n" in done.out
+
+
 def test_paper_scale_without_checkpoint(server: Server, tmp_path: Path) -> None:
     done = server.run(tmp_path, "reproduce.py", "table=skip_tuning/2", "scale=paper", "tracker=none")
     assert "edm-imagenet-64x64-cond-adm.pkl" in done.error_line()

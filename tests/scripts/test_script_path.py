@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from script_commands import ROOT, TINY, Shell
 
-NO_PROGRAMS = ("__init__", "common", "exports", "references", "said", "tables")
+NO_PROGRAMS = ("__init__", "common", "exports", "references", "said", "tables", "usage")
 SCRIPTS = sorted(path for path in (ROOT / "scripts").glob("*.py") if path.stem not in NO_PROGRAMS)
 
 

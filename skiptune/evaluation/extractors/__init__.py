@@ -21,6 +21,7 @@ from skiptune.evaluation.extractors.clip import ClipImageTower, ClipViTL14
 from skiptune.evaluation.extractors.desk import (
     DESK_EXTRACTORS,
     MICRO_BATCH,
+    desk_image_shape,
     desk_weights,
     load_desk_extractor,
 )
@@ -127,6 +128,11 @@ class ExtractorRef:
     def identity(self) -> dict[str, str]:
         """What determines the features; the path does not."""
         return {"name": self.name, "sha256": self.sha256}
+
+    @property
+    def image_shape(self) -> tuple[int, int, int] | None:
+        """``(C, H, W)`` of the images that it takes; None: RGB images of any size."""
+        return desk_image_shape(self.name, DESK_FOLDER) if self.weights is None else None
 
     def load(self, device: str | torch.device = "cpu") -> FeatureExtractor:
         """The extractor. Raises SkiptuneError if its file changed since it was resolved."""

@@ -34,11 +34,24 @@ def load_desk_extractor(
         kwargs: dict[str, Any] = json.loads(header["kwargs"])
         network = ARCHITECTURES[header["architecture"]](**kwargs)
         network.load_state_dict(state)
-        shape = (int(kwargs["in_channels"]), int(kwargs["resolution"]), int(kwargs["resolution"]))
+        shape = _image_shape(kwargs)
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise SkiptuneError(f"{weights} holds no desk classifier ({reason}): train it again") from error
     return FeatureExtractor(network, name, digest, shape, micro_batch, device)
+
+
+def desk_image_shape(name: str, folder: Path) -> tuple[int, int, int]:
+    """Of the images that an extractor takes, from its training record. Raises SkiptuneError."""
+    record = folder / f"{name}.json"
+    try:
+        return _image_shape(read_json(record)["kwargs"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise SkiptuneError(f"{record} is no training record: restore it or train again") from error
+
+
+def _image_shape(kwargs: dict[str, Any]) -> tuple[int, int, int]:
+    return int(kwargs["in_channels"]), int(kwargs["resolution"]), int(kwargs["resolution"])
 
 
 def desk_weights(name: str, folder: Path) -> tuple[Path, str]:

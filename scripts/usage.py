@@ -5,6 +5,7 @@ Nothing heavy is imported here, so that the answer comes at once.
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import textwrap
@@ -28,7 +29,10 @@ def answer_help(words: str | None, *configs: str) -> None:
         configs: its files in ``configs``, without the ending.
     """
     if any(argument in ASKS for argument in sys.argv[1:]):
-        print("\n\n".join([(words or "").strip(), *map(usage, configs)]))
+        try:
+            print("\n\n".join([(words or "").strip(), *map(usage, configs)]), flush=True)
+        except BrokenPipeError:  # `| head` has read enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(0)
 
 

@@ -12,7 +12,7 @@ here = os.path.dirname(os.path.realpath(__file__))
 if os.path.realpath(sys.path[0]) == here:  # else scripts/inspect.py would hide the standard library's
     sys.path[0] = os.path.dirname(here)
 
-from scripts.usage import answer_help, asked_of
+from scripts.shared.usage import answer_help, asked_of
 
 if __name__ == "__main__":
     answer_help(__doc__, *asked_of("benchmark"))  # before the imports that take seconds
@@ -42,7 +42,7 @@ from experiments.samples import SampleMeasurement
 from experiments.scale_config import parse_scale
 from experiments.tables.read import parse_table
 from experiments.tuning.tune import Task
-from scripts.common import (
+from scripts.shared.common import (
     CONFIGS,
     USER_ERROR,
     complain,
@@ -51,7 +51,7 @@ from scripts.common import (
     sampling_of,
     settings_of,
 )
-from scripts.references import reference_of
+from scripts.shared.references import reference_of
 from scripts.tune import parse_task
 from skiptune.checkpoints.desk import load_desk_denoiser
 from skiptune.checkpoints.models import resolve_model

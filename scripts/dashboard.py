@@ -13,15 +13,15 @@ here = os.path.dirname(os.path.realpath(__file__))
 if os.path.realpath(sys.path[0]) == here:  # else scripts/inspect.py would hide the standard library's
     sys.path[0] = os.path.dirname(here)
 
-from scripts.usage import answer_help
+from scripts.shared.usage import answer_help
 
 if __name__ == "__main__":
     answer_help(__doc__)  # before the imports that take seconds
 
 from experiments.tables.config import PAPERS, SCALES
 from experiments.tracking.dashboard import Place, build
-from scripts.common import USER_ERROR, complain
-from scripts.tables import table_configs, take
+from scripts.shared.common import USER_ERROR, complain
+from scripts.shared.tables import table_configs, take
 from skiptune.errors import SkiptuneError
 from skiptune.runtime.tracking import one_line
 from skiptune.runtime.wandb_tracker import check_key

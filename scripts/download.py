@@ -12,7 +12,7 @@ here = os.path.dirname(os.path.realpath(__file__))
 if os.path.realpath(sys.path[0]) == here:  # else scripts/inspect.py would hide the standard library's
     sys.path[0] = os.path.dirname(here)
 
-from scripts.usage import answer_help
+from scripts.shared.usage import answer_help
 
 if __name__ == "__main__":
     answer_help(__doc__, "download")  # before the imports that take seconds
@@ -22,7 +22,7 @@ from typing import Any
 
 import yaml
 
-from scripts.common import CONFIGS, USER_ERROR, command, complain
+from scripts.shared.common import CONFIGS, USER_ERROR, command, complain
 from skiptune.checkpoints.fetching.download import by_hand, download
 from skiptune.checkpoints.fetching.official import OfficialFile, bytes_text
 from skiptune.checkpoints.fetching.transfer import Patience

@@ -9,7 +9,7 @@ here = os.path.dirname(os.path.realpath(__file__))
 if os.path.realpath(sys.path[0]) == here:  # else scripts/inspect.py would hide the standard library's
     sys.path[0] = os.path.dirname(here)
 
-from scripts.usage import answer_help
+from scripts.shared.usage import answer_help
 
 if __name__ == "__main__":
     answer_help(__doc__, "evaluate")  # before the imports that take seconds
@@ -19,8 +19,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from scripts.common import INTERRUPTED, USER_ERROR, complain, settings_of, stop
-from scripts.references import published
+from scripts.shared.common import INTERRUPTED, USER_ERROR, complain, settings_of, stop
+from scripts.shared.references import published
 from skiptune.errors import SkiptuneError
 from skiptune.evaluation.evaluation import PLACES, Evaluation, needs_reference
 from skiptune.runtime.distributed import join, tell_others, world

@@ -9,7 +9,7 @@ here = os.path.dirname(os.path.realpath(__file__))
 if os.path.realpath(sys.path[0]) == here:  # else scripts/inspect.py would hide the standard library's
     sys.path[0] = os.path.dirname(here)
 
-from scripts.usage import answer_help
+from scripts.shared.usage import answer_help
 
 if __name__ == "__main__":
     answer_help(__doc__, "measure")  # before the imports that take seconds
@@ -20,8 +20,8 @@ from typing import Any
 from experiments.measurement import SeedBlocks
 from experiments.samples import SampleMeasurement
 from experiments.tracking.conditions import measured_run
-from scripts.common import check_tracking, command, make_bench, sampling_of, track
-from scripts.references import check_measurable, reference_of
+from scripts.shared.common import check_tracking, command, make_bench, sampling_of, track
+from scripts.shared.references import check_measurable, reference_of
 from skiptune.evaluation.metrics import expand
 from skiptune.runtime.distributed import world
 

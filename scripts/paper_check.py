@@ -15,7 +15,7 @@ here = os.path.dirname(os.path.realpath(__file__))
 if os.path.realpath(sys.path[0]) == here:  # else scripts/inspect.py would hide the standard library's
     sys.path[0] = os.path.dirname(here)
 
-from scripts.usage import answer_help
+from scripts.shared.usage import answer_help
 
 if __name__ == "__main__":
     answer_help(__doc__)  # before the imports that take seconds
@@ -30,9 +30,9 @@ from experiments.needs import Needs, needs_of
 from experiments.needs_report import needs_list, needs_page
 from experiments.scale import Scale
 from experiments.tables.config import TableConfig
-from scripts.common import CONFIGS, USER_ERROR, complain
 from scripts.download import catalogue
-from scripts.tables import composed, read_table, scale_of, table_names, take
+from scripts.shared.common import CONFIGS, USER_ERROR, complain
+from scripts.shared.tables import composed, read_table, scale_of, table_names, take
 from skiptune.errors import SkiptuneError
 from skiptune.runtime.files import write_atomic
 

@@ -13,7 +13,7 @@ here = os.path.dirname(os.path.realpath(__file__))
 if os.path.realpath(sys.path[0]) == here:  # else scripts/inspect.py would hide the standard library's
     sys.path[0] = os.path.dirname(here)
 
-from scripts.usage import answer_help
+from scripts.shared.usage import answer_help
 
 if __name__ == "__main__":
     answer_help(__doc__)  # before the imports that take seconds
@@ -27,8 +27,8 @@ from experiments.report.build import build
 from experiments.report.entries import Entry, entries
 from experiments.status.of_tables import TableStatus, status_of
 from experiments.tables.config import SCALES
-from scripts.common import USER_ERROR, complain
-from scripts.tables import composed, looked_at, scale_of, table_configs, take
+from scripts.shared.common import USER_ERROR, complain
+from scripts.shared.tables import composed, looked_at, scale_of, table_configs, take
 from skiptune.errors import SkiptuneError
 
 

@@ -9,7 +9,7 @@ here = os.path.dirname(os.path.realpath(__file__))
 if os.path.realpath(sys.path[0]) == here:  # else scripts/inspect.py would hide the standard library's
     sys.path[0] = os.path.dirname(here)
 
-from scripts.usage import answer_help
+from scripts.shared.usage import answer_help
 
 if __name__ == "__main__":
     answer_help(__doc__, "reproduce")  # before the imports that take seconds
@@ -39,7 +39,7 @@ from experiments.tables.read import parse_table
 from experiments.tables.render import render_text
 from experiments.tracking.runs import row_runs, table_run
 from experiments.wanted import seeded
-from scripts.common import (
+from scripts.shared.common import (
     CONFIGS,
     USER_ERROR,
     check_tracking,
@@ -49,8 +49,8 @@ from scripts.common import (
     make_bench,
     track,
 )
-from scripts.said import explained
-from scripts.tables import composed, take
+from scripts.shared.complaints import explained
+from scripts.shared.tables import composed, take
 from skiptune.errors import SkiptuneError, did_you_mean
 from skiptune.runtime.distributed import world
 from skiptune.runtime.provenance import device

@@ -9,7 +9,7 @@ here = os.path.dirname(os.path.realpath(__file__))
 if os.path.realpath(sys.path[0]) == here:  # else scripts/inspect.py would hide the standard library's
     sys.path[0] = os.path.dirname(here)
 
-from scripts.usage import answer_help
+from scripts.shared.usage import answer_help
 
 if __name__ == "__main__":
     answer_help(__doc__, "sample")  # before the imports that take seconds
@@ -23,7 +23,7 @@ from typing import Any
 import torch
 
 from experiments.drawings.grid import grid
-from scripts.common import command, generation_of, processors
+from scripts.shared.common import command, generation_of, processors
 from skiptune.data.pictures import decode
 from skiptune.data.png import png, texts_of
 from skiptune.data.texts import is_text, list_of_texts

@@ -9,7 +9,7 @@ here = os.path.dirname(os.path.realpath(__file__))
 if os.path.realpath(sys.path[0]) == here:  # else scripts/inspect.py would hide the standard library's
     sys.path[0] = os.path.dirname(here)
 
-from scripts.usage import answer_help
+from scripts.shared.usage import answer_help
 
 if __name__ == "__main__":
     answer_help(__doc__, "tune")  # before the imports that take seconds
@@ -24,7 +24,7 @@ from experiments.tuning.report import render, write_record
 from experiments.tuning.search import Effort
 from experiments.tuning.space import Space
 from experiments.tuning.tune import Task, tune
-from scripts.common import (
+from scripts.shared.common import (
     check_tracking,
     check_writable,
     command,
@@ -32,7 +32,7 @@ from scripts.common import (
     sampling_of,
     track,
 )
-from scripts.references import check_measurable, reference_of
+from scripts.shared.references import check_measurable, reference_of
 from skiptune.errors import SkiptuneError
 from skiptune.runtime.distributed import world
 from skiptune.runtime.networks import cached_model

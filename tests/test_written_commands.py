@@ -9,8 +9,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from scripts.benchmark import settings_of_subject
-from scripts.common import CONFIGS, settings_of
 from scripts.reproduce import normalised
+from scripts.shared.common import CONFIGS, settings_of
 
 ROOT = Path(__file__).parents[1]
 TEXTS = [ROOT / "README.md", *sorted((ROOT / "configs").rglob("*.yaml"))]

@@ -16,7 +16,7 @@ from experiments.tracking.dashboard import AXES, Place, build, sections, sweeps
 from experiments.tracking.runs import row_run, table_run
 from experiments.tuning.search import Search, Trial
 from experiments.tuning.tune import Task, Tuned
-from scripts.tables import table_configs
+from scripts.shared.tables import table_configs
 from skiptune.errors import SkiptuneError
 from skiptune.runtime.store import RunStore
 from skiptune.runtime.tracking import installed

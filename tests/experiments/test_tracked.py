@@ -17,8 +17,8 @@ from experiments.drawings.grid import grid
 from experiments.tables.config import TableConfig
 from experiments.tables.results import TableResult
 from experiments.tracking.runs import Tracked, row_runs, table_run
-from scripts.common import track
-from scripts.tables import table_configs
+from scripts.shared.common import track
+from scripts.shared.tables import table_configs
 from skiptune.runtime.claims import claiming
 from skiptune.runtime.store import Run, RunStore
 from skiptune.runtime.tracking import installed

@@ -54,7 +54,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
     import experiments.registry  # noqa: F401 (everything that takes time to import)
     import experiments.tuning.tune  # noqa: F401
-    import scripts.common  # noqa: F401
+    import scripts.shared.common  # noqa: F401
     import skiptune.evaluation.evaluation  # noqa: F401
 
     for line in sys.stdin:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import experiments.registry  # noqa: F401 (everything that takes time to import)
-import scripts.common  # noqa: F401
+import scripts.shared.common  # noqa: F401
 from skiptune.runtime.distributed import join
 
 ROOT = Path(__file__).resolve().parents[2]

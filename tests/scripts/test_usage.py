@@ -9,7 +9,7 @@ import sys
 import pytest
 from script_commands import ROOT
 
-from scripts.usage import groups, usage
+from scripts.shared.usage import groups, usage
 
 AT_ONCE = {  # programs that answer before they import what they need, with a line of the answer
     "benchmark": "repeats: ",

@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from small_training import small
 
 from scripts import train
-from scripts.exports import check_replaced
+from scripts.shared.exports import check_replaced
 from skiptune.checkpoints.desk import (
     DESK_FOLDER,
     load_coefficients,

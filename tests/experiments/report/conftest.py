@@ -18,7 +18,7 @@ from experiments.report.build import build  # noqa: E402
 from experiments.report.entries import Entry, entries  # noqa: E402
 from experiments.scale import Scale  # noqa: E402
 from experiments.status.of_tables import status_of  # noqa: E402
-from scripts.tables import table_configs  # noqa: E402
+from scripts.shared.tables import table_configs  # noqa: E402
 from skiptune.runtime.store import RunStore  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[3]

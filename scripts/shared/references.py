@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from experiments.references import RealImages, ReferenceFile, default_reference_images
-from scripts.common import CONFIGS
+from scripts.shared.common import CONFIGS
 from skiptune.data import DATASETS, load_dataset
 from skiptune.errors import SkiptuneError
 from skiptune.runtime.sampling import SamplingSettings

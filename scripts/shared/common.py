@@ -23,8 +23,8 @@ from yaml import YAMLError
 
 from experiments.bench import Bench
 from experiments.tracking.runs import Tracked
-from scripts.said import check_keys, check_places, explained
-from scripts.usage import FOLDER
+from scripts.shared.complaints import check_keys, check_places, explained
+from scripts.shared.usage import FOLDER
 from skiptune.checkpoints.models import resolve_model
 from skiptune.errors import SkiptuneError
 from skiptune.evaluation.extractors import ExtractorRef

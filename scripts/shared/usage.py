@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-FOLDER = Path(__file__).resolve().parent.parent / "configs"
+FOLDER = Path(__file__).resolve().parents[2] / "configs"
 ASKS = ("-h", "--help")
 # The blocks of a configuration that are Hydra's.
 HYDRA = re.compile(r"^(defaults|hydra):\n(?:[ \t].*\n|\n(?=[ \t]))*", re.M)

@@ -15,8 +15,8 @@ from experiments.scale import Scale
 from experiments.scale_config import parse_scale
 from experiments.tables.config import KINDS, PAPERS, TableConfig
 from experiments.tables.read import parse_table
-from scripts.common import CONFIGS, plain
-from scripts.said import check_keys
+from scripts.shared.common import CONFIGS, plain
+from scripts.shared.complaints import check_keys
 from skiptune.errors import SkiptuneError
 from skiptune.runtime.provenance import device
 from skiptune.runtime.store import RunStore

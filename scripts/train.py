@@ -22,7 +22,7 @@ from scripts.shared.common import command, open_tracker
 from scripts.shared.exports import check_passed_snapshots, check_replaced
 from skiptune.checkpoints.desk import save_coefficients, save_desk_denoiser
 from skiptune.checkpoints.models import resolve_model
-from skiptune.data import load_dataset
+from skiptune.data import check_dataset, load_dataset
 from skiptune.errors import SkiptuneError
 from skiptune.runtime.distributed import world
 from skiptune.runtime.progress import Progress
@@ -144,7 +144,8 @@ def run(
     inputs: dict[str, str],
     on_checkpoint: OnCheckpoint | None = None,
 ) -> TrainingState:
-    """Train or continue with progress and tracker."""
+    """Train or continue with progress and tracker. Raises SkiptuneError for an unknown data set."""
+    check_dataset(settings.dataset)  # before the workers start
     if config["download"]:  # before the workers, who read the same files
         load_dataset(settings.dataset, download=True)
     described, folder = {**dataclasses.asdict(settings), **inputs}, folder_of(config, settings, inputs)

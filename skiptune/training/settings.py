@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from skiptune.data import check_dataset
 from skiptune.errors import SkiptuneError
 from skiptune.runtime.precision import HALF_PRECISIONS
 from skiptune.training.fields import check_types
@@ -81,7 +80,6 @@ class DenoiserTraining:
             raise SkiptuneError(f"max_gradient_norm is {self.max_gradient_norm}; use a positive one, or null")
         if self.device not in ("cpu", "cuda"):
             raise SkiptuneError(f"device {self.device!r} is unknown; choose cpu or cuda")
-        check_dataset(self.dataset)
         check_objective(self.loss)
 
     @property

@@ -35,4 +35,4 @@ def test_interventions_of_lists_and_precision_are_words(scales: dict[str, Scale]
     blocks = {"name": "block_reweighting", "weights": [[1.0, 0.5]]}
     made = scales["desk"].sampling("class_conditional_edm", {"name": "unipc", "steps": 1}, blocks)
     name = condition_name(replace(made, precision="bf16").resolved())
-    assert name == "edm_glyphs unipc steps=1 variant=bh2 block_reweighting weights=[[1.0,0.5]] precision=bf16"
+    assert name == "edm_glyphs unipc steps=1 block_reweighting weights=[[1.0,0.5]] precision=bf16"

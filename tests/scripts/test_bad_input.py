@@ -68,7 +68,7 @@ MEASURE = {
         ["model=edm_digits_uncond"],
         "edm_digits_uncond makes images [1, 8, 8], features glyphs_cnn are of images [3, 16, 16]",
     ),
-    "model of prompts": (["model=sd_glyphs"], "sd_glyphs is conditioned on text"),
+    "model of prompts": (["model=sd_glyphs"], "sd_glyphs makes images of prompts"),
     "launcher without a sweep": (
         ["launcher=slurm", "hydra.launcher.partition=gpu"],
         "launcher=slurm starts the jobs of a sweep: add -m",
@@ -152,6 +152,10 @@ TRAIN = {
     ),
     "replace no flag": (["replace=maybe"], "replace is 'maybe', it must be true or false"),
     "images no number": (["training.images=abc"], "images is 'abc', it must be a whole number"),
+    "no such data": (
+        ["model.dataset=foo", "export=elsewhere"],
+        "unknown data set 'foo'; choose one of glyphs, ",
+    ),
     "appended key": (["+training.foo=1"], "there is no setting training.foo; settings: images, "),
     "unknown kind": (["training.kind=poem"], "training.kind is 'poem'; choose one of denoiser, "),
     "names no list": (["training=glyphs_features", "training.names=5"], "training.names is 5"),

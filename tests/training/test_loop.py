@@ -190,7 +190,6 @@ def test_loss_is_the_mean_since_the_last_row(tmp_path: Path) -> None:
     [
         ({"batch": 9, "workers": 2}, "batch 9 does not divide among 2 workers"),
         ({"precision": "fp8"}, "precision 'fp8' is unknown; choose fp32, bf16 or fp16"),
-        ({"dataset": "foo"}, "unknown data set .foo.; choose one of glyphs, "),
         ({"max_gradient_norm": 0.0}, "max_gradient_norm is 0.0; use a positive one, or null"),
         ({"device": "gpu"}, "device 'gpu' is unknown; choose cpu or cuda"),
         ({"images": 7}, "7 images are no batch of 8"),

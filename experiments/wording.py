@@ -16,7 +16,7 @@ RHO = ("rho_bottom", "rho_top")
 def override_words(settings: Mapping[str, Any]) -> dict[str, str]:
     """A condition under the names of overrides: parts, steps, rho, what differs from the defaults.
 
-    The library's defaults; those of configs/sampler are the same but for UniPC's variant, bh2 there and said.
+    The library's defaults, which are those of configs/sampler.
 
     Args:
         settings: of its sampling run, complete, as a run record has them (``SamplingSettings.resolved``).

@@ -29,7 +29,7 @@ from skiptune.runtime.distributed import world
 @command("measure")
 def main(config: dict[str, Any]) -> None:
     model = config["model"]
-    check_measurable(model)
+    check_measurable(config)
     with make_bench(config) as bench:
         settings = sampling_of(config, bench.device)
         real = reference_of(config, settings)

@@ -73,7 +73,7 @@ def main(config: dict[str, Any]) -> None:
         if world().is_main and config["rows"] == ALL:
             check_outputs(config, table)
         if bench.computes:
-            scale = with_fitting_batches(scale, rows, bench.store)
+            scale = with_fitting_batches(scale, table.rows_at(scale.name), bench.store)  # one for all
         if config["rows"] != ALL:
             print_rows(rows, table, scale, bench)
             return

@@ -57,7 +57,7 @@ def main(config: dict[str, Any]) -> None:
         "autoencoder": train_autoencoder,
         "contrastive": train_scorer,
     }
-    if kind not in trainings:
+    if not isinstance(kind, str) or kind not in trainings:
         raise SkiptuneError(f"training.kind is {kind!r}; choose one of {', '.join(trainings)}")
     if config["suffix"] and kind != "denoiser":
         raise SkiptuneError(f"a suffix names denoisers apart; for a {kind} give another `export`")

@@ -68,7 +68,7 @@ def parse_task(config: dict[str, Any], device: str) -> Task:
     Raises:
         SkiptuneError: a missing file, an impossible value.
     """
-    check_measurable(config["model"])
+    check_measurable(config)
     settings = sampling_of(config, device)
     seeds = config["seeds"]
     if not isinstance(seeds, dict) or set(seeds) != {"select", "report"}:

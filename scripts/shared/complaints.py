@@ -14,7 +14,8 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from skiptune.errors import SkiptuneError, did_you_mean
 
 PLACES = ("outputs", "results", "checkpoints", "export", "data")  # settings that name a folder
-CHECKED = ("sampler", "intervention", "training")  # settings whose further keys are known to the library
+# Settings whose files may leave keys out, which are then given with a +.
+CHECKED = ("sampler", "samplers", "intervention", "training", "model")
 
 
 def explained(error: object) -> str:

@@ -14,13 +14,17 @@ from skiptune.errors import SkiptuneError
 from skiptune.runtime.sampling import SamplingSettings
 
 
-def check_measurable(model: dict[str, Any]) -> None:
-    """Raises SkiptuneError for the configuration of a text-to-image model: it has no prompts of its own."""
-    if model["dataset"] == "none" or model["denoiser"].get("class") == "TextToImage":
+def check_measurable(config: dict[str, Any]) -> None:
+    """Raises SkiptuneError for a model without data, and no reference in their place.
+
+    Said before its files are asked for: those of text-to-image models are large, and do not help here.
+    """
+    model = config["model"]
+    if config["reference"] is None and model.get("dataset", "none") == "none":
         raise SkiptuneError(
-            f"{model['name']} makes images of prompts, which measure.py and tune.py do not: make them with "
+            f"{model['name']} has no data set of its own: of a model of prompts make the images with "
             "scripts/sample.py and measure the folder with scripts/evaluate.py, or make a table of "
-            "importance_probe with scripts/reproduce.py"
+            "importance_probe with scripts/reproduce.py; of another give a reference=FILE"
         )
 
 

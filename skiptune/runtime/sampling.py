@@ -43,9 +43,15 @@ class SamplingSettings(Generation):
         """Whether features and model fit, before anything is loaded.
 
         Raises:
-            SkiptuneError: features of other images than the model makes.
+            SkiptuneError: features of other images than the model makes; a model that needs prompts.
         """
-        name, made, taken = self.model.name, outline_of(self.model).images, self.features.image_shape
+        name, outline, taken = self.model.name, outline_of(self.model), self.features.image_shape
+        if outline.text:
+            raise SkiptuneError(
+                f"{name} makes images of prompts: make them with scripts/sample.py and measure the folder with "
+                "scripts/evaluate.py"
+            )
+        made = outline.images
         if made is not None and (made[0] != 3 if taken is None else made != taken):
             wanted = "RGB images" if taken is None else f"images {list(taken)}"
             raise SkiptuneError(

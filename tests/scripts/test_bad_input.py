@@ -53,7 +53,10 @@ MEASURE = {
     "one reference image": (["reference_images=1"], "reference_images is 1"),
     "unknown tracker": (["tracker.name=foo"], "unknown tracker 'foo'"),
     "model not downloaded": (["model=edm_imagenet64"], "get it from https://"),
-    "text to image, official": (["model=sd_turbo"], "sd_turbo makes images of prompts"),
+    "text to image, official": (
+        ["model=sd_turbo"],
+        "sd_turbo has no data set of its own: of a model of prompts make",
+    ),
     "text to image, desk": (
         ["model=sd_turbo_glyphs"],
         "scripts/sample.py and measure the folder with scripts/evaluate",
@@ -68,7 +71,6 @@ MEASURE = {
         ["model=edm_digits_uncond"],
         "edm_digits_uncond makes images [1, 8, 8], features glyphs_cnn are of images [3, 16, 16]",
     ),
-    "model of prompts": (["model=sd_glyphs"], "sd_glyphs makes images of prompts"),
     "launcher without a sweep": (
         ["launcher=slurm", "hydra.launcher.partition=gpu"],
         "launcher=slurm starts the jobs of a sweep: add -m",

@@ -160,6 +160,11 @@ def best_never_falls(curves: Curves) -> bool:
     return all(a <= b for a, b in pairwise(lowest(curve) for curve in curves))
 
 
+def best_rises_in_all(curves: Curves) -> bool:
+    """The x of the lowest point is larger on the last curve than on the first."""
+    return lowest(curves[0]) < lowest(curves[-1])
+
+
 def best_above_first(curves: Curves) -> bool:
     """The x of the lowest point of every other curve is above the first one's."""
     first, *others = (lowest(curve) for curve in curves)
@@ -222,7 +227,12 @@ CURVE_RULES: dict[str, Rule] = {
         Shape("Lowest point moves up from curve to curve and stays below the last x", best_rises, each=False)
     ),
     "best_never_falls": rule(
-        Shape("Lowest point never moves down from curve to curve", best_never_falls, each=False)
+        Shape(
+            "Lowest point never moves down from curve to curve",
+            best_never_falls,
+            each=False,
+            parts={"moves up in all": best_rises_in_all},
+        )
     ),
     "best_above_first": rule(
         Shape("Lowest point of every other curve above the first one's", best_above_first, each=False)

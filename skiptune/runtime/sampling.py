@@ -48,8 +48,8 @@ class SamplingSettings(Generation):
         name, outline, taken = self.model.name, outline_of(self.model), self.features.image_shape
         if outline.text:
             raise SkiptuneError(
-                f"{name} makes images of prompts: make them with scripts/sample.py and measure the folder with "
-                "scripts/evaluate.py"
+                f"{name} makes images of prompts: make them with scripts/sample.py and measure the folder "
+                "with scripts/evaluate.py"
             )
         made = outline.images
         if made is not None and (made[0] != 3 if taken is None else made != taken):

@@ -72,8 +72,8 @@ def main(config: dict[str, Any]) -> None:
         bench.computes = config["compute"]
         if world().is_main and config["rows"] == ALL:
             check_outputs(config, table)
-        if bench.computes:
-            scale = with_fitting_batches(scale, table.rows_at(scale.name), bench.store)  # one for all
+        # One for all rows of the table, also where they are jobs of their own.
+        scale = with_fitting_batches(scale, table.rows_at(scale.name), bench.store, bench.computes)
         if config["rows"] != ALL:
             print_rows(rows, table, scale, bench)
             return

@@ -6,12 +6,14 @@ the work of everybody who computes with this code, these weights and this kind o
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from experiments.fitting import with_fitting_batches
 from experiments.measurement import Measurement, Result
 from experiments.registry import kind_of
 from experiments.scale import Scale
@@ -59,6 +61,8 @@ def work_of(config: TableConfig, scale: Scale, store: RunStore) -> tuple[list[Wo
         SkiptuneError: the configuration names what does not exist.
     """
     scale, found, problem = seeded(scale, config), list[Work](), ""
+    with contextlib.suppress(SkiptuneError):  # said of its rows
+        scale = with_fitting_batches(scale, config.rows_at(scale.name), store, computes=False)
     for row in config.rows_at(scale.name):
         try:
             found += row_work(row, config, scale, store)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -45,7 +47,22 @@ def fitting_micro_batch(settings: SamplingSettings) -> int:
 
 def with_fitting_micro_batch(settings: SamplingSettings, store: RunStore) -> SamplingSettings:
     """These settings with ``fitting_micro_batch``, tried once per kind of device and kept in the store."""
-    wanted = {**replace(settings, micro_batch=CHUNK).resolved(), "kind": "micro_batch"}
-    run = store.open({**wanted, "device": device_name(usable_device(settings.device))})
+    run = store.open({**_question(settings), "device": device_name(usable_device(settings.device))})
     made_once(run.record_path, lambda: run.write_record({"micro_batch": fitting_micro_batch(settings)}))
     return replace(settings, micro_batch=(run.record() or {})["micro_batch"])
+
+
+def stored_micro_batch(settings: SamplingSettings, store: RunStore) -> int | None:
+    """What ``with_fitting_micro_batch`` found in this store, on whatever device.
+
+    None if nothing was found, or not the same on all kinds of device.
+    """
+    asked = json.loads(json.dumps({**_question(settings), "device": None}))
+    runs = [store.load(id) for id in store.ids()]
+    answers = [run.record() for run in runs if {**run.settings, "device": None} == asked]
+    sizes = {answer["micro_batch"] for answer in answers if answer}
+    return sizes.pop() if len(sizes) == 1 else None
+
+
+def _question(settings: SamplingSettings) -> dict[str, Any]:
+    return {**replace(settings, micro_batch=CHUNK).resolved(), "kind": "micro_batch"}

@@ -26,12 +26,16 @@ def test_roles_get_what_fits_and_keep_it(
     auto, store = replace(scales["desk"], micro_batch=None), RunStore(tmp_path)
     with pytest.raises(SkiptuneError, match=f"scale.roles.{row.role}.micro_batch"):
         auto.batch_of(row.role)
+    assert (
+        with_fitting_batches(auto, [row], store, computes=False).roles == auto.roles
+    )  # nothing is known yet
     fitted = with_fitting_batches(auto, [row], store)
     assert fitted.batch_of(row.role) == 250  # a chunk: this machine has room for it
     assert fitted.sampling(row.role, row.sampler, {"name": "none"}).resolved()["micro_batch"] == 250
     (record,) = tmp_path.rglob("record.json")
     record.write_text(record.read_text().replace("250", "50"))
     assert with_fitting_batches(auto, [row], store).batch_of(row.role) == 50  # not tried again
+    assert with_fitting_batches(auto, [row], store, computes=False).batch_of(row.role) == 50
 
 
 def test_rows_without_samples_need_a_number_and_roles_never_take_more(

@@ -96,8 +96,8 @@ class Scale:
         sizes = [size for size in (self.role(role_name).micro_batch, self.micro_batch) if size is not None]
         if not sizes:
             raise SkiptuneError(
-                f"micro_batch=auto chooses when rows of samples are computed, of which {role_name} has none here: give "
-                f"scale.roles.{role_name}.micro_batch a number"
+                f"micro_batch=auto chooses when rows of samples are computed, of which {role_name} has none "
+                f"here: give scale.roles.{role_name}.micro_batch a number"
             )
         return min(sizes)
 

@@ -26,9 +26,8 @@ def test_roles_get_what_fits_and_keep_it(
     auto, store = replace(scales["desk"], micro_batch=None), RunStore(tmp_path)
     with pytest.raises(SkiptuneError, match=f"scale.roles.{row.role}.micro_batch"):
         auto.batch_of(row.role)
-    assert (
-        with_fitting_batches(auto, [row], store, computes=False).roles == auto.roles
-    )  # nothing is known yet
+    unknown = with_fitting_batches(auto, [row], store, computes=False)
+    assert unknown.roles == auto.roles
     fitted = with_fitting_batches(auto, [row], store)
     assert fitted.batch_of(row.role) == 250  # a chunk: this machine has room for it
     assert fitted.sampling(row.role, row.sampler, {"name": "none"}).resolved()["micro_batch"] == 250

@@ -114,6 +114,6 @@ def test_settings_outside_their_range(settings: dict[str, object]) -> None:
 def test_student_of_another_architecture() -> None:
     teacher = build_denoiser({"class": "EDMPrecond", "kwargs": TINY})
     student = build_denoiser({"class": "ConsistencyPrecond", "kwargs": {**TINY, "model_channels": 8}})
-    with pytest.raises(SkiptuneError, match="student differs from its teacher in model.dec") as caught:
+    with pytest.raises(SkiptuneError, match="differs from the one it begins as in model.dec") as caught:
         ConsistencyDistillation(student, teacher)
     assert "\n" not in str(caught.value)

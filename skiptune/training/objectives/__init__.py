@@ -1,6 +1,7 @@
 """Training objectives by name: the losses of one network, and what begins with a trained one, the teacher.
 
-The latter are the distillation into one step, fine-tuning, and the learning of skip coefficients.
+The latter are the distillation into one step, fine-tuning, and the learning of skip coefficients. A loss of
+one network begins with a trained one where it names a ``start``.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from skiptune.training.objectives.objective import Denoising, Objective
 from skiptune.training.objectives.prompted import PromptedDenoising
 from skiptune.training.objectives.prompted_consistency import PromptedConsistency
 from skiptune.training.objectives.skip_coefficients import SkipCoefficientLearning
-from skiptune.training.objectives.teacher import load_teacher
+from skiptune.training.objectives.teacher import begin_as, load_teacher
 
 FROM_TEACHER: dict[str, Callable[..., Objective]] = {
     "consistency_distillation": ConsistencyDistillation,
@@ -45,6 +46,8 @@ def check_objective(settings: Mapping[str, Any]) -> None:
         SkiptuneError: an unknown name or argument, or one of another type.
     """
     name = settings.get("name")
+    if "start" in settings and name not in LOSSES:
+        raise SkiptuneError(f"loss {name} takes no start; one of {', '.join(LOSSES)} does")
     if name in LOSSES:
         make_loss(_loss(settings))
         return
@@ -69,12 +72,16 @@ def make_objective(settings: Mapping[str, Any], denoiser: Denoiser) -> Objective
     One of ``FROM_TEACHER`` takes ``teacher`` (name of a desk model, or a model configuration, whose file is
     then in the folder ``checkpoints``) besides the arguments of its class, of which ``features`` likewise is
     the name of a shipped extractor or a features configuration. The loss of a latent denoiser takes
-    ``autoencoder``, the name of the desk autoencoder that makes the latents.
+    ``autoencoder``, the name of the desk autoencoder that makes the latents. Any loss of ``LOSSES`` takes
+    ``start``, a model as ``teacher`` is, whose weights the training goes on with.
 
     Raises:
         SkiptuneError: as ``check_objective``, and for a teacher or features that cannot be had or do not fit.
     """
     check_objective(settings)
+    folder = settings.get("checkpoints", "checkpoints")
+    if "start" in settings:
+        begin_as(denoiser, load_teacher(settings["start"], folder))
     if settings["name"] in ALONE:
         return ALONE[settings["name"]](denoiser, **_arguments(settings))
     if settings["name"] in LOSSES:
@@ -86,14 +93,16 @@ def make_objective(settings: Mapping[str, Any], denoiser: Denoiser) -> Objective
                 "the loss of a latent denoiser needs autoencoder, the name of a desk autoencoder"
             )
         return LatentDenoising(denoiser, loss, settings["autoencoder"])
-    folder, arguments = settings.get("checkpoints", "checkpoints"), _arguments(settings)
+    arguments = _arguments(settings)
     if "features" in arguments:
         arguments["features"] = _features(arguments["features"], folder)
     return FROM_TEACHER[settings["name"]](denoiser, load_teacher(settings["teacher"], folder), **arguments)
 
 
 def _loss(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in settings.items() if key != "autoencoder"}
+    return {
+        key: value for key, value in settings.items() if key not in ("autoencoder", "start", "checkpoints")
+    }
 
 
 def _arguments(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from skiptune.evaluation.extractors import ExtractorRef, extractor_digest
 
 
 def inputs_of(loss: Mapping[str, Any]) -> dict[str, str]:
-    """sha256 of the ``teacher``, ``features`` and ``autoencoder`` that a loss's settings name.
+    """sha256 of the ``teacher``, ``start``, ``features`` and ``autoencoder`` that a loss's settings name.
 
     The second file of a latent teacher is its ``teacher_autoencoder``. Nothing is loaded.
 
@@ -21,14 +21,16 @@ def inputs_of(loss: Mapping[str, Any]) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     folder = Path(loss.get("checkpoints", "checkpoints"))
-    if teacher := loss.get("teacher"):
-        if isinstance(teacher, str):
-            found["teacher"] = desk_digest(teacher)
-        else:
-            model = resolve_model(teacher, folder)
-            found["teacher"] = model.sha256
-            if model.autoencoder_sha256:
-                found["teacher_autoencoder"] = model.autoencoder_sha256
+    for role in ("teacher", "start"):
+        if not (trained := loss.get(role)):
+            continue
+        if isinstance(trained, str):
+            found[role] = desk_digest(trained)
+            continue
+        model = resolve_model(trained, folder)
+        found[role] = model.sha256
+        if model.autoencoder_sha256:
+            found[f"{role}_autoencoder"] = model.autoencoder_sha256
     if features := loss.get("features"):
         named = isinstance(features, str)
         found["features"] = (

@@ -1,4 +1,4 @@
-"""The frozen network that a student learns from and begins as."""
+"""The trained network that another begins as; where it is a teacher, it stays and is learned from."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def load_teacher(teacher: Teacher, checkpoints: str) -> Denoiser:
 
 
 def begin_as(student: Denoiser, teacher: Denoiser) -> None:
-    """Copy the teacher's weights. Raises SkiptuneError if the student's network has other ones."""
+    """Copy all weights. Raises SkiptuneError if the student's network has other ones."""
     try:
         student.load_state_dict(teacher.state_dict())
     except RuntimeError as error:
@@ -35,5 +35,5 @@ def begin_as(student: Denoiser, teacher: Denoiser) -> None:
         ]
         first = min(name for name, _ in shapes[0].items() ^ shapes[1].items())
         raise SkiptuneError(
-            f"the student differs from its teacher in {first}; describe the teacher's network"
+            f"the network to be trained differs from the one it begins as in {first}; describe that one"
         ) from error

@@ -12,12 +12,13 @@ import yaml
 from safetensors.torch import load_file, save_file
 from test_loop import Stop, assert_same, stop_after
 
-from skiptune.checkpoints.desk import DESK_FOLDER, load_desk_denoiser
+from skiptune.checkpoints.desk import DESK_FOLDER, desk_digest, load_desk_denoiser
 from skiptune.data.images import to_uint8
 from skiptune.denoisers import build_denoiser
 from skiptune.errors import SkiptuneError
 from skiptune.evaluation.extractors import load_extractor
 from skiptune.training.loop import train
+from skiptune.training.objectives.inputs import inputs_of
 from skiptune.training.settings import DenoiserTraining
 
 TEACHER = "edm_digits_uncond"
@@ -74,6 +75,10 @@ def test_averaged_target_is_part_of_the_checkpoint(tmp_path: Path) -> None:
         ({"name": "diff_destruct"}, "unknown loss 'diff_destruct': choose one of edm, .*diff_instruct"),
         ({"name": "diff_instruct"}, "loss diff_instruct needs a teacher: the name of a desk model"),
         ({"name": "diff_instruct", "teacher": TEACHER, "p_meen": 0}, "does not fit: .*p_meen"),
+        ({"name": "diff_instruct", "teacher": 5}, "teacher is 5: give the name of a desk model"),
+        ({"name": "diff_instruct", "teacher": TEACHER, "start": TEACHER}, "diff_instruct takes no start"),
+        ({"name": "edm", "start": None}, "start is None: give the name of a desk model"),
+        ({"name": "edm", "start": TEACHER, "p_meen": 0}, "does not fit: .*p_meen"),
     ],
 )
 def test_descriptions_that_do_not_fit(loss: dict[str, Any], message: str) -> None:
@@ -90,6 +95,28 @@ def test_teachers_that_are_not_there(tmp_path: Path) -> None:
     loss = {"name": "diff_instruct", "teacher": model, "checkpoints": str(tmp_path)}
     with pytest.raises(SkiptuneError, match="checkpoint .*big.pkl of model edm_big is missing"):
         train(distillation("diff_instruct", loss=loss), tmp_path / "run")
+
+
+def continued(**changes: Any) -> DenoiserTraining:
+    denoiser = load_desk_denoiser(TEACHER).description
+    loss = {"name": "edm", "start": TEACHER}
+    return distillation(NAMES[1], **({"denoiser": denoiser, "loss": loss} | changes))
+
+
+def test_training_goes_on_with_the_weights_it_names(tmp_path: Path) -> None:
+    kept = train(continued(learning_rate=0.0), tmp_path / "kept")
+    start = load_desk_denoiser(TEACHER).denoiser.state_dict()
+    assert all(torch.equal(kept.average[key], start[key]) for key in kept.average)
+    assert inputs_of(continued().loss) == {"start": desk_digest(TEACHER)}
+
+    anew = train(continued(learning_rate=0.0, loss={"name": "edm"}), tmp_path / "anew")
+    assert kept.curve[0]["loss"] < 0.5 * anew.curve[0]["loss"]  # equal images, levels and noise
+
+
+def test_start_of_another_network(tmp_path: Path) -> None:
+    other = load_desk_denoiser("edm_glyphs").description
+    with pytest.raises(SkiptuneError, match="differs from the one it begins as in "):
+        train(continued(denoiser=other, dataset="glyphs"), tmp_path)
 
 
 def configuration(path: str) -> dict[str, Any]:

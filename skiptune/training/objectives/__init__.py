@@ -48,6 +48,11 @@ def check_objective(settings: Mapping[str, Any]) -> None:
     name = settings.get("name")
     if "start" in settings and name not in LOSSES:
         raise SkiptuneError(f"loss {name} takes no start; one of {', '.join(LOSSES)} does")
+    for role in ("teacher", "start"):
+        if not isinstance(settings.get(role, ""), str | Mapping):
+            raise SkiptuneError(
+                f"{role} is {settings[role]!r}: give the name of a desk model, or a model configuration"
+            )
     if name in LOSSES:
         make_loss(_loss(settings))
         return
@@ -100,9 +105,8 @@ def make_objective(settings: Mapping[str, Any], denoiser: Denoiser) -> Objective
 
 
 def _loss(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        key: value for key, value in settings.items() if key not in ("autoencoder", "start", "checkpoints")
-    }
+    apart = ("autoencoder", "start", "checkpoints") if "start" in settings else ("autoencoder",)
+    return {key: value for key, value in settings.items() if key not in apart}
 
 
 def _arguments(settings: Mapping[str, Any]) -> dict[str, Any]:

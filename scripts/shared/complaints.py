@@ -16,6 +16,8 @@ from skiptune.errors import SkiptuneError, did_you_mean
 PLACES = ("outputs", "results", "checkpoints", "export", "data")  # settings that name a folder
 # Settings whose files may leave keys out, which are then given with a +.
 CHECKED = ("sampler", "samplers", "intervention", "training", "model")
+CLOSED = ("scale", "tracker")  # groups whose files name all that there is
+OPEN = ("roles",)  # whose keys are a scale's own
 
 
 def explained(error: object) -> str:
@@ -50,20 +52,47 @@ def unknown_key(key: str, known: Sequence[str], appended: str = "") -> str:
 
 
 def check_keys(path: Path, config: Mapping[str, Any]) -> None:
-    """Refuse what was appended to the configuration of ``path`` beside its keys: nothing would read it.
+    """Refuse what was appended to the configuration of ``path``, where nothing would read it, or taken out.
 
-    What is inside of a key is for the library to check.
+    What is inside of a model, a sampler and the like is for the library to check.
 
     Raises:
         SkiptuneError: the first such key.
     """
     file = yaml.safe_load(path.read_text(encoding="utf-8"))
-    choices = [str(key) for entry in file["defaults"] if isinstance(entry, dict) for key in entry]
-    places = [key.rpartition("@")[2].split(".")[0] for key in choices if not key.startswith("override ")]
-    known = list(dict.fromkeys([*places, *(key for key in file if key not in ("defaults", "hydra"))]))
-    for key in config:
-        if key not in known:
-            raise SkiptuneError(unknown_key(str(key), known))
+    defaults = {
+        key: value for each in file["defaults"] if isinstance(each, dict) for key, value in each.items()
+    }
+    chosen = {key: value for key, value in defaults.items() if not key.startswith("override ")}
+    places = {key.rpartition("@")[2].split(".")[0]: value for key, value in chosen.items()}
+    own = {key: value for key, value in file.items() if key not in ("defaults", "hydra")}
+    if unknown := [key for key in config if key not in places and key not in own]:
+        raise SkiptuneError(unknown_key(str(unknown[0]), [*places, *own]))
+    if missing := [key for key in [*places, *own] if key not in config and places.get(key, "") is not None]:
+        raise SkiptuneError(f"{missing[0]} was taken out, and is needed: leave ~{missing[0]} out")
+    for key, value in own.items():
+        _check_inside(key, [value], config[key])
+    for group in CLOSED:
+        if group in config:
+            files = sorted((path.parent / group).glob("*.yaml"))
+            _check_inside(
+                group, [yaml.safe_load(each.read_text(encoding="utf-8")) for each in files], config[group]
+            )
+
+
+def _check_inside(place: str, known: Sequence[Any], given: Any) -> None:
+    """``given`` has keys that one of the ``known`` has, and those that all of them have, and so on inside."""
+    if not isinstance(given, Mapping) or not all(isinstance(each, Mapping) for each in known):
+        return  # of another type: for the library
+    keys = list(dict.fromkeys(key for each in known for key in each if key != "defaults"))
+    for key in given:
+        if key not in keys:
+            raise SkiptuneError(unknown_key(f"{place}.{key}", keys))
+        if key not in OPEN:
+            _check_inside(f"{place}.{key}", [each[key] for each in known if key in each], given[key])
+    for key in keys:
+        if key not in given and all(key in each for each in known):
+            raise SkiptuneError(f"{place}.{key} was taken out, and is needed: leave ~{place}.{key} out")
 
 
 def check_places(values: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from experiments.drawings.differences import draw_differences
+from experiments.drawings.effects import draw_effects
 from experiments.drawings.importance_map import draw_importance_map
 from experiments.drawings.interpolation import draw_interpolation
 from experiments.drawings.lines import draw_lines
@@ -162,7 +162,7 @@ DRAWINGS: dict[str, Drawing] = {
     "sample_table": draw_sample_table,
     "interpolation": draw_interpolation,
     "lines": draw_lines,
-    "differences": draw_differences,
+    "effects": draw_effects,
     "planted": draw_planted,
     "importance_map": draw_importance_map,
     "plane": draw_plane,

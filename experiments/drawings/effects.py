@@ -1,4 +1,4 @@
-"""What rows gain over their baselines: paired differences with 95% intervals, one line a row."""
+"""What rows gain over their baselines: paired differences or ratios with 95% intervals, one line a row."""
 
 from __future__ import annotations
 
@@ -12,17 +12,27 @@ from experiments.drawings.made import Made
 from experiments.tables.config import FigureConfig
 from experiments.tables.figures import DPI, GREY, save
 from experiments.tables.parsing import Section
+from skiptune.errors import SkiptuneError
 
 
-def draw_differences(path: Path, figure: FigureConfig, made: Made) -> str | None:
+def draw_effects(path: Path, figure: FigureConfig, made: Made) -> str | None:
     """One line per row with a baseline, in the table's order from above, one mark per metric.
 
-    The figure's parameters: ``metrics``; ``arms`` of the rows, all if absent; ``linear_within``: the axis is
-    logarithmic beyond that distance from 0, linear all along if absent; ``caption``.
+    The figure's parameters: ``metrics``; ``arms`` of the rows, all if absent; ``over_baseline``: ratios to
+    baselines in place of differences; ``linear_within``: of differences, the axis is logarithmic beyond that
+    distance from 0, linear all along if absent; ``caption``.
+
+    Raises:
+        SkiptuneError: ``linear_within`` of ratios.
     """
     spec = Section(figure.parameters, f"figure {figure.name}")
     metrics, arms = spec.take("metrics", Sequence), spec.optional("arms", Sequence, None)
     linear_within, caption = spec.optional("linear_within", float, None), spec.take("caption", str)
+    versus, nothing, said = "difference", 0, "less the baseline"
+    if spec.flag("over_baseline", False):
+        versus, nothing, said = "ratio", 1, "÷ baseline"
+        if linear_within is not None:
+            raise SkiptuneError(f"figure {figure.name}: linear_within is of differences, not of ratios")
     spec.finish()
     rows = [row for row in made.rows if row.baseline is not None and (arms is None or row.arm in arms)]
     if not rows:
@@ -34,7 +44,7 @@ def draw_differences(path: Path, figure: FigureConfig, made: Made) -> str | None
     axes = drawing.add_subplot()
     shift = 0.6 / len(metrics)
     for k, (metric, name) in enumerate(zip(metrics, names, strict=True)):
-        values = [value_of(made, row, metric, "difference") for row in rows]
+        values = [value_of(made, row, metric, versus) for row in rows]
         spread = [
             [0.0 if v.low is None else v.value - v.low for v in values],
             [0.0 if v.high is None else v.high - v.value for v in values],
@@ -45,12 +55,12 @@ def draw_differences(path: Path, figure: FigureConfig, made: Made) -> str | None
             marker=MARKERS[k % len(MARKERS)], markersize=4, linestyle="none", capsize=2, elinewidth=1,
             label=name,
         )  # fmt: skip
-    axes.axvline(0, color=GREY, linewidth=1, linestyle=":")
+    axes.axvline(nothing, color=GREY, linewidth=1, linestyle=":")
     if linear_within is not None:
         axes.set_xscale("symlog", linthresh=linear_within)
     axes.set_yticks(range(len(rows)), [row.label for row in rows], fontsize=8)
     axes.invert_yaxis()
-    axes.set_xlabel("less the baseline", fontsize=9)
+    axes.set_xlabel(said, fontsize=9)
     axes.tick_params(axis="x", labelsize=8)
     axes.grid(axis="x", color="0.92", linewidth=0.8)
     axes.set_axisbelow(True)
@@ -62,6 +72,6 @@ def draw_differences(path: Path, figure: FigureConfig, made: Made) -> str | None
             loc="lower center", ncols=legend_columns(names, drawing.get_figwidth()), frameon=False, fontsize=8
         )
     else:
-        axes.set_xlabel(f"{names[0]} less the baseline's", fontsize=9)
+        axes.set_xlabel(f"{names[0]} {said}", fontsize=9)
     save(drawing, path)
     return str(caption)

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from experiments.drawings.lines import COLOURS, MARKERS, legend_columns, value_of
 from experiments.drawings.made import Made
-from experiments.tables.config import FigureConfig
+from experiments.tables.config import FigureConfig, RowConfig
 from experiments.tables.figures import DPI, GREY, save
 from experiments.tables.parsing import Section
 from skiptune.errors import SkiptuneError
@@ -18,9 +18,9 @@ from skiptune.errors import SkiptuneError
 def draw_effects(path: Path, figure: FigureConfig, made: Made) -> str | None:
     """One line per row with a baseline, in the table's order from above, one mark per metric.
 
-    The figure's parameters: ``metrics``; ``arms`` of the rows, all if absent; ``over_baseline``: ratios to
-    baselines in place of differences; ``linear_within``: of differences, the axis is logarithmic beyond that
-    distance from 0, linear all along if absent; ``caption``.
+    The figure's parameters: ``metrics``; ``arms`` of the rows, all if absent; ``over_baseline``: in place of
+    differences, ratios to baselines, of values that are all positive; ``linear_within``: of differences, the
+    axis is logarithmic beyond that distance from 0, linear all along if absent; ``caption``.
 
     Raises:
         SkiptuneError: ``linear_within`` of ratios.
@@ -44,12 +44,15 @@ def draw_effects(path: Path, figure: FigureConfig, made: Made) -> str | None:
     axes = drawing.add_subplot()
     shift = 0.6 / len(metrics)
     for k, (metric, name) in enumerate(zip(metrics, names, strict=True)):
-        values = [value_of(made, row, metric, versus) for row in rows]
+        marked = [i for i, row in enumerate(rows) if versus != "ratio" or has_ratio(made, row, metric)]
+        if not marked:
+            continue
+        values = [value_of(made, rows[i], metric, versus) for i in marked]
         spread = [
             [0.0 if v.low is None else v.value - v.low for v in values],
             [0.0 if v.high is None else v.high - v.value for v in values],
         ]
-        places = [i + (k - (len(metrics) - 1) / 2) * shift for i in range(len(rows))]
+        places = [i + (k - (len(metrics) - 1) / 2) * shift for i in marked]
         axes.errorbar(
             [v.value for v in values], places, xerr=spread, color=COLOURS[k % len(COLOURS)],
             marker=MARKERS[k % len(MARKERS)], markersize=4, linestyle="none", capsize=2, elinewidth=1,
@@ -59,7 +62,7 @@ def draw_effects(path: Path, figure: FigureConfig, made: Made) -> str | None:
     if linear_within is not None:
         axes.set_xscale("symlog", linthresh=linear_within)
     axes.set_yticks(range(len(rows)), [row.label for row in rows], fontsize=8)
-    axes.invert_yaxis()
+    axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlabel(said, fontsize=9)
     axes.tick_params(axis="x", labelsize=8)
     axes.grid(axis="x", color="0.92", linewidth=0.8)
@@ -75,3 +78,9 @@ def draw_effects(path: Path, figure: FigureConfig, made: Made) -> str | None:
         axes.set_xlabel(f"{names[0]} {said}", fontsize=9)
     save(drawing, path)
     return str(caption)
+
+
+def has_ratio(made: Made, row: RowConfig, metric: str) -> bool:
+    """Whether the row and its baseline are positive in every seed block; an unbiased MMD may not be."""
+    assert row.baseline is not None
+    return all(value > 0 for id in (row.id, row.baseline) for value in made.measured[id].blocks[metric])

@@ -17,7 +17,7 @@ PLACES = ("outputs", "results", "checkpoints", "export", "data")  # settings tha
 # Settings whose files may leave keys out, which are then given with a +.
 CHECKED = ("sampler", "samplers", "intervention", "training", "model")
 CLOSED = ("scale", "tracker")  # groups whose files name all that there is
-OPEN = ("roles",)  # whose keys are a scale's own
+OPEN = ("roles", "files", "space")  # which have keys of their own, or need not have all
 
 
 def explained(error: object) -> str:
@@ -68,10 +68,13 @@ def check_keys(path: Path, config: Mapping[str, Any]) -> None:
     own = {key: value for key, value in file.items() if key not in ("defaults", "hydra")}
     if unknown := [key for key in config if key not in places and key not in own]:
         raise SkiptuneError(unknown_key(str(unknown[0]), [*places, *own]))
-    if missing := [key for key in [*places, *own] if key not in config and places.get(key, "") is not None]:
-        raise SkiptuneError(f"{missing[0]} was taken out, and is needed: leave ~{missing[0]} out")
+    if missing := [key for key in [*places, *own] if key not in config and places.get(key, key)]:
+        raise SkiptuneError(
+            f"there is no {missing[0]}, which is needed: leave ~{missing[0]} or {missing[0]}=null out"
+        )
     for key, value in own.items():
-        _check_inside(key, [value], config[key])
+        if key not in OPEN:
+            _check_inside(key, [value], config[key])
     for group in CLOSED:
         if group in config:
             files = sorted((path.parent / group).glob("*.yaml"))
@@ -92,7 +95,7 @@ def _check_inside(place: str, known: Sequence[Any], given: Any) -> None:
             _check_inside(f"{place}.{key}", [each[key] for each in known if key in each], given[key])
     for key in keys:
         if key not in given and all(key in each for each in known):
-            raise SkiptuneError(f"{place}.{key} was taken out, and is needed: leave ~{place}.{key} out")
+            raise SkiptuneError(f"there is no {place}.{key}, which is needed: leave ~{place}.{key} out")
 
 
 def check_places(values: Mapping[str, Any]) -> None:

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from experiments.bench import Bench
+from experiments.drawings.effects import draw_effects
 from experiments.drawings.lines import draw_lines, value_of
 from experiments.drawings.logarithmic import logarithmic
 from experiments.drawings.made import Made
@@ -167,3 +168,24 @@ def test_ticks_of_logarithmic_axes() -> None:
     assert {"300", "600"} <= set(ticks(700))
     assert ticks(7000) == ["100", "200", "500", "1,000", "2,000", "5,000"]
     assert ticks(10**5) == ["100", "1,000", "10,000", "100,000"]
+
+
+def draw_gains(made: Made, path: Path, **change: Any) -> np.ndarray[Any, Any]:
+    parameters = {"metrics": ["fid", "is"], "caption": "gains", **change}
+    assert draw_effects(path, FigureConfig("effects", "gains", parameters), made) == "gains"
+    return np.asarray(Image.open(path).convert("RGB"))
+
+
+def test_effects_are_differences_or_ratios_where_there_are_any(made: Made, tmp_path: Path) -> None:
+    first, *others = made.rows
+    made = replace(made, rows=(first, *(replace(row, baseline=first.id) for row in others)))
+    plain = draw_gains(made, tmp_path / "plain.png")
+    ratios = draw_gains(made, tmp_path / "ratios.png", over_baseline=True)
+    assert has(plain, BLUE) and has(plain, ORANGE) and has(ratios, BLUE) and has(ratios, ORANGE)
+    assert (tmp_path / "plain.png").read_bytes() != (tmp_path / "ratios.png").read_bytes()
+
+    made.measured[first.id].blocks["is"][0] = -5.0  # a ratio to it means nothing
+    assert has(draw_gains(made, tmp_path / "plain.png"), ORANGE)
+    assert not has(draw_gains(made, tmp_path / "ratios.png", over_baseline=True), ORANGE)
+    with pytest.raises(SkiptuneError, match="linear_within is of differences, not of ratios"):
+        draw_gains(made, tmp_path / "x.png", over_baseline=True, linear_within=1.0)

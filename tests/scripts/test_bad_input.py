@@ -44,7 +44,7 @@ MEASURE = {
     "seeds no blocks": (["seeds=5"], "seed blocks are {first, count, size}, not 5"),
     "other keys of seeds": (["+seeds.last=5"], "no setting 'seeds.last'; settings: first, count, size\n"),
     "appended key of the tracker": (["+tracker.foo=1"], "no setting 'tracker.foo'; settings: name, mode, "),
-    "no seeds": (["~seeds"], "seeds was taken out, and is needed: leave ~seeds out\n"),
+    "no seeds": (["~seeds"], "there is no seeds, which is needed: leave ~seeds or seeds=null out\n"),
     "metrics no names": (["metrics=5"], "unknown metric '5'"),
     "group no name": (["sampler=3"], "must be a string"),
     "no workers": (["workers=0"], "0 workers"),
@@ -126,7 +126,7 @@ REPRODUCE = {
         ["+scale.seeds.report.cuont=3"],
         "did you mean scale.seeds.report.count?\n",
     ),
-    "no roles": (["~scale.roles"], "scale.roles was taken out, and is needed: leave ~scale.roles out\n"),
+    "no roles": (["~scale.roles"], "there is no scale.roles, which is needed: leave ~scale.roles out\n"),
     "table without paper": (
         ["table=2"],
         f"no table is called '2': write table=PAPER/NUMBER; papers: {PAPERS}",

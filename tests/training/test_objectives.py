@@ -76,9 +76,9 @@ def test_averaged_target_is_part_of_the_checkpoint(tmp_path: Path) -> None:
         ({"name": "diff_instruct"}, "loss diff_instruct needs a teacher: the name of a desk model"),
         ({"name": "diff_instruct", "teacher": TEACHER, "p_meen": 0}, "does not fit: .*p_meen"),
         ({"name": "diff_instruct", "teacher": 5}, "teacher is 5: give the name of a desk model"),
-        ({"name": "diff_instruct", "teacher": TEACHER, "start": TEACHER}, "diff_instruct takes no start"),
-        ({"name": "edm", "start": None}, "start is None: give the name of a desk model"),
-        ({"name": "edm", "start": TEACHER, "p_meen": 0}, "does not fit: .*p_meen"),
+        ({"name": "diff_instruct", "teacher": TEACHER, "initial": TEACHER}, "diff_instruct takes no initial"),
+        ({"name": "edm", "initial": None}, "initial is None: give the name of a desk model"),
+        ({"name": "edm", "initial": TEACHER, "p_meen": 0}, "does not fit: .*p_meen"),
     ],
 )
 def test_descriptions_that_do_not_fit(loss: dict[str, Any], message: str) -> None:
@@ -99,7 +99,7 @@ def test_teachers_that_are_not_there(tmp_path: Path) -> None:
 
 def continued(**changes: Any) -> DenoiserTraining:
     denoiser = load_desk_denoiser(TEACHER).description
-    loss = {"name": "edm", "start": TEACHER}
+    loss = {"name": "edm", "initial": TEACHER}
     return distillation(NAMES[1], **({"denoiser": denoiser, "loss": loss} | changes))
 
 
@@ -107,7 +107,7 @@ def test_training_goes_on_with_the_weights_it_names(tmp_path: Path) -> None:
     kept = train(continued(learning_rate=0.0), tmp_path / "kept")
     start = load_desk_denoiser(TEACHER).denoiser.state_dict()
     assert all(torch.equal(kept.average[key], start[key]) for key in kept.average)
-    assert inputs_of(continued().loss) == {"start": desk_digest(TEACHER)}
+    assert inputs_of(continued().loss) == {"initial": desk_digest(TEACHER)}
 
     anew = train(continued(learning_rate=0.0, loss={"name": "edm"}), tmp_path / "anew")
     assert kept.curve[0]["loss"] < 0.5 * anew.curve[0]["loss"]  # equal images, levels and noise

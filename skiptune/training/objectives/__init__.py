@@ -1,7 +1,7 @@
 """Training objectives by name: the losses of one network, and what begins with a trained one, the teacher.
 
 The latter are the distillation into one step, fine-tuning, and the learning of skip coefficients. A loss of
-one network begins with a trained one where it names a ``start``.
+one network begins with a trained one where it names an ``initial`` one.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ def check_objective(settings: Mapping[str, Any]) -> None:
         SkiptuneError: an unknown name or argument, or one of another type.
     """
     name = settings.get("name")
-    if "start" in settings and name not in LOSSES:
-        raise SkiptuneError(f"loss {name} takes no start; one of {', '.join(LOSSES)} does")
-    for role in ("teacher", "start"):
+    if "initial" in settings and name not in LOSSES:
+        raise SkiptuneError(f"loss {name} takes no initial network; one of {', '.join(LOSSES)} does")
+    for role in ("teacher", "initial"):
         if not isinstance(settings.get(role, ""), str | Mapping):
             raise SkiptuneError(
                 f"{role} is {settings[role]!r}: give the name of a desk model, or a model configuration"
@@ -78,15 +78,15 @@ def make_objective(settings: Mapping[str, Any], denoiser: Denoiser) -> Objective
     then in the folder ``checkpoints``) besides the arguments of its class, of which ``features`` likewise is
     the name of a shipped extractor or a features configuration. The loss of a latent denoiser takes
     ``autoencoder``, the name of the desk autoencoder that makes the latents. Any loss of ``LOSSES`` takes
-    ``start``, a model as ``teacher`` is, whose weights the training goes on with.
+    ``initial``, a model as ``teacher`` is, whose weights the training goes on with.
 
     Raises:
         SkiptuneError: as ``check_objective``, and for a teacher or features that cannot be had or do not fit.
     """
     check_objective(settings)
     folder = settings.get("checkpoints", "checkpoints")
-    if "start" in settings:
-        begin_as(denoiser, load_teacher(settings["start"], folder))
+    if "initial" in settings:
+        begin_as(denoiser, load_teacher(settings["initial"], folder))
     if settings["name"] in ALONE:
         return ALONE[settings["name"]](denoiser, **_arguments(settings))
     if settings["name"] in LOSSES:
@@ -105,7 +105,7 @@ def make_objective(settings: Mapping[str, Any], denoiser: Denoiser) -> Objective
 
 
 def _loss(settings: Mapping[str, Any]) -> dict[str, Any]:
-    apart = ("autoencoder", "start", "checkpoints") if "start" in settings else ("autoencoder",)
+    apart = ("autoencoder", "initial", "checkpoints") if "initial" in settings else ("autoencoder",)
     return {key: value for key, value in settings.items() if key not in apart}
 
 

@@ -12,7 +12,7 @@ from skiptune.evaluation.extractors import ExtractorRef, extractor_digest
 
 
 def inputs_of(loss: Mapping[str, Any]) -> dict[str, str]:
-    """sha256 of the ``teacher``, ``start``, ``features`` and ``autoencoder`` that a loss's settings name.
+    """sha256 of the ``teacher``, ``initial``, ``features`` and ``autoencoder`` that a loss's settings name.
 
     The second file of a latent teacher is its ``teacher_autoencoder``. Nothing is loaded.
 
@@ -21,7 +21,7 @@ def inputs_of(loss: Mapping[str, Any]) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     folder = Path(loss.get("checkpoints", "checkpoints"))
-    for role in ("teacher", "start"):
+    for role in ("teacher", "initial"):
         if not (trained := loss.get(role)):
             continue
         if isinstance(trained, str):

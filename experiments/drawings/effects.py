@@ -14,6 +14,8 @@ from experiments.tables.figures import DPI, GREY, save
 from experiments.tables.parsing import Section
 from skiptune.errors import SkiptuneError
 
+WIDTH = 6.4  # inches
+
 
 def draw_effects(path: Path, figure: FigureConfig, made: Made) -> str | None:
     """One line per row with a baseline, in the table's order from above, one mark per metric.
@@ -39,8 +41,10 @@ def draw_effects(path: Path, figure: FigureConfig, made: Made) -> str | None:
         return None
     titles = {column.key: column.title for column in made.config.columns}
     names = [titles.get(metric, metric) for metric in metrics]
-    height = 0.9 + 0.22 * len(rows) * max(1.0, 0.5 * len(metrics))
-    drawing = Figure(figsize=(6.4, height + 0.3), dpi=DPI)
+    across = legend_columns(names, WIDTH)
+    foot = 0.12 + 0.18 * -(-len(names) // across) if len(metrics) > 1 else 0.0  # inches, for the legend
+    height = 0.9 + 0.22 * len(rows) * max(1.0, 0.5 * len(metrics)) + foot
+    drawing = Figure(figsize=(WIDTH, height), dpi=DPI)
     axes = drawing.add_subplot()
     shift = 0.6 / len(metrics)
     for k, (metric, name) in enumerate(zip(metrics, names, strict=True)):
@@ -68,12 +72,9 @@ def draw_effects(path: Path, figure: FigureConfig, made: Made) -> str | None:
     axes.grid(axis="x", color="0.92", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    foot = 0.3 / drawing.get_figheight() if len(metrics) > 1 else 0.0
-    drawing.tight_layout(rect=(0, foot, 1, 1))
+    drawing.tight_layout(rect=(0, foot / height, 1, 1))
     if len(metrics) > 1:
-        drawing.legend(
-            loc="lower center", ncols=legend_columns(names, drawing.get_figwidth()), frameon=False, fontsize=8
-        )
+        drawing.legend(loc="lower center", ncols=across, frameon=False, fontsize=8)
     else:
         axes.set_xlabel(f"{names[0]} {said}", fontsize=9)
     save(drawing, path)

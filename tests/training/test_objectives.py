@@ -19,6 +19,7 @@ from skiptune.errors import SkiptuneError
 from skiptune.evaluation.extractors import load_extractor
 from skiptune.training.loop import train
 from skiptune.training.objectives.inputs import inputs_of
+from skiptune.training.objectives.teacher import begin_as
 from skiptune.training.settings import DenoiserTraining
 
 TEACHER = "edm_digits_uncond"
@@ -117,6 +118,19 @@ def test_start_of_another_network(tmp_path: Path) -> None:
     other = load_desk_denoiser("edm_glyphs").description
     with pytest.raises(SkiptuneError, match="differs from the one it begins as in "):
         train(continued(denoiser=other, dataset="glyphs"), tmp_path)
+
+
+def test_layers_that_the_start_lacks_are_new(tmp_path: Path) -> None:
+    """Attention is added to a network that has none at 8 and 16 pixels; what it had is kept."""
+    start, shape = load_desk_denoiser(TEACHER), load_desk_denoiser(TEACHER).denoiser.image_shape
+    kwargs = start.description["kwargs"] | {"attn_resolutions": [shape[-1] // 2]}
+    grown = {**start.description, "kwargs": kwargs}
+    kept = train(continued(denoiser=grown, learning_rate=0.0), tmp_path / "grown").average
+    old = start.denoiser.state_dict()
+    assert all(torch.equal(kept[key], old[key]) for key in kept if key in old)
+    assert {key.split(".")[-2] for key in kept if key not in old} == {"norm2", "qkv", "proj"}
+    with pytest.raises(SkiptuneError, match="differs from the one it begins as in .*(norm2|proj|qkv)"):
+        begin_as(start.denoiser, build_denoiser(grown), may_grow=True)  # loses layers
 
 
 def configuration(path: str) -> dict[str, Any]:

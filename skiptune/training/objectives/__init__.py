@@ -78,7 +78,8 @@ def make_objective(settings: Mapping[str, Any], denoiser: Denoiser) -> Objective
     then in the folder ``checkpoints``) besides the arguments of its class, of which ``features`` likewise is
     the name of a shipped extractor or a features configuration. The loss of a latent denoiser takes
     ``autoencoder``, the name of the desk autoencoder that makes the latents. Any loss of ``LOSSES`` takes
-    ``initial``, a model as ``teacher`` is, whose weights the training goes on with.
+    ``initial``, a model as ``teacher`` is, whose weights the training goes on with; layers that it lacks,
+    such as attention at further resolutions, are trained from the start.
 
     Raises:
         SkiptuneError: as ``check_objective``, and for a teacher or features that cannot be had or do not fit.
@@ -86,7 +87,7 @@ def make_objective(settings: Mapping[str, Any], denoiser: Denoiser) -> Objective
     check_objective(settings)
     folder = settings.get("checkpoints", "checkpoints")
     if "initial" in settings:
-        begin_as(denoiser, load_teacher(settings["initial"], folder))
+        begin_as(denoiser, load_teacher(settings["initial"], folder), may_grow=True)
     if settings["name"] in ALONE:
         return ALONE[settings["name"]](denoiser, **_arguments(settings))
     if settings["name"] in LOSSES:

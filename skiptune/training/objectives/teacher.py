@@ -25,15 +25,19 @@ def load_teacher(teacher: Teacher, checkpoints: str) -> Denoiser:
     return load_model(resolve_model(teacher, Path(checkpoints))).eval().requires_grad_(False)
 
 
-def begin_as(student: Denoiser, teacher: Denoiser) -> None:
-    """Copy all weights. Raises SkiptuneError if the student's network has other ones."""
-    try:
-        student.load_state_dict(teacher.state_dict())
-    except RuntimeError as error:
-        shapes = [
-            {name: value.shape for name, value in net.state_dict().items()} for net in (student, teacher)
-        ]
-        first = min(name for name, _ in shapes[0].items() ^ shapes[1].items())
+def begin_as(student: Denoiser, teacher: Denoiser, may_grow: bool = False) -> None:
+    """Copy all weights; with ``may_grow`` the student may have layers besides, which stay as they are.
+
+    Raises:
+        SkiptuneError: the student's network has other weights, or lacks some of the teacher's.
+    """
+    own, given = (
+        {name: value.shape for name, value in net.state_dict().items()} for net in (student, teacher)
+    )
+    lacking = {name: shape for name, shape in own.items() if name not in given} if may_grow else {}
+    if different := (own.items() - lacking.items()) ^ given.items():
+        first = min(name for name, _ in different)
         raise SkiptuneError(
             f"the network to be trained differs from the one it begins as in {first}; describe that one"
-        ) from error
+        )
+    student.load_state_dict(teacher.state_dict(), strict=False)

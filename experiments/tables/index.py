@@ -36,7 +36,8 @@ def render_index(results: Path) -> str:
         "Every number here comes from a stored run record whose hash is in the table's JSON. Desk tables ask "
         "whether a claim holds on small models; their metrics are not comparable in value with a paper's. "
         "Intervals are over images or prompts for the networks at hand, each the product of one training, "
-        "unless a table says that it has several.",
+        "unless a table says that it has several. Behind a verdict is the effect that the claim speaks of, "
+        "with its 95% interval; of an inconclusive one the interval is what the samples here resolve.",
     ]
     for scale in SCALES:
         made = {paper: pages(results, scale, paper) for paper in PAPERS}

@@ -71,7 +71,28 @@ def paired_ratio_interval(a: Sequence[float], b: Sequence[float], confidence: fl
     return Interval(math.exp(log.value), math.exp(log.low), math.exp(log.high), log.n)
 
 
-def _checked(values: Sequence[float], confidence: float) -> np.ndarray:
+def ratio_of_means_interval(a: Sequence[float], b: Sequence[float], confidence: float = 0.95) -> Interval:
+    """Interval of mean(a) / mean(b), paired by block: those m at which the t interval of a - m b holds 0.
+
+    Fieller 1954, "Some problems in interval estimation". Neither a nor b need be positive.
+
+    Raises:
+        SkiptuneError: the lengths differ; the t interval of b holds 0, where the bounds are infinite.
+    """
+    x, y = _pair(a, b)
+    x, y = _checked(x, confidence), _checked(y, confidence)
+    n = len(x)
+    (xx, xy), (_, yy) = np.cov(x, y) * float(stdtrit(n - 1, (1 + confidence) / 2)) ** 2 / n
+    top, bottom = float(x.mean()), float(y.mean())
+    scale = bottom**2 - yy
+    if scale <= 0:
+        raise SkiptuneError("the ratio has no bounds: its denominator is not certain to differ from 0")
+    middle = top * bottom - xy
+    half = math.sqrt(max(middle**2 - scale * (top**2 - xx), 0.0))
+    return Interval(top / bottom, (middle - half) / scale, (middle + half) / scale, n)
+
+
+def _checked(values: Sequence[float] | np.ndarray, confidence: float) -> np.ndarray:
     if not 0 < confidence < 1:
         raise SkiptuneError(f"confidence must lie between 0 and 1, got {confidence}")
     x = np.asarray(values, dtype=np.float64)

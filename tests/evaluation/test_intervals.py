@@ -10,6 +10,7 @@ from skiptune.evaluation.intervals import (
     block_interval,
     paired_difference_interval,
     paired_ratio_interval,
+    ratio_of_means_interval,
     share_interval,
 )
 
@@ -79,3 +80,26 @@ def test_errors() -> None:
         paired_difference_interval([1.0, 2.0], [1.0])
     with pytest.raises(SkiptuneError, match="positive"):
         paired_ratio_interval([1.0, -2.0], [1.0, 2.0])
+
+
+def test_ratio_of_means_covers_where_both_are_uncertain_and_one_may_be_negative() -> None:
+    rng = np.random.default_rng(5)
+    hits = []
+    for _ in range(TRIALS):
+        common = rng.normal(0, 0.2, 5)
+        hits.append(
+            ratio_of_means_interval(common + rng.normal(-0.3, 0.2, 5), common + rng.normal(2, 0.2, 5))
+        )
+    assert LOWEST < np.mean([covers(i, -0.15) for i in hits]) < HIGHEST
+
+
+def test_bounds_of_the_ratio_of_means_are_where_the_difference_stops_being_certain() -> None:
+    a, b = [1.0, 2.0, 2.5, 1.5], [4.0, 5.0, 4.5, 6.0]
+    interval = ratio_of_means_interval(a, b)
+    assert interval.value == pytest.approx(np.mean(a) / np.mean(b)) and interval.n == 4
+    for bound, side in ((interval.low, "low"), (interval.high, "high")):
+        difference = block_interval(list(np.array(a) - bound * np.array(b)))
+        assert getattr(difference, side) == pytest.approx(0, abs=1e-12)
+    assert ratio_of_means_interval(a, [2.0] * 4).high == pytest.approx(block_interval(a).high / 2)
+    with pytest.raises(SkiptuneError, match="its denominator is not certain to differ from 0"):
+        ratio_of_means_interval(a, [-1.0, 1.0, 2.0, -2.0])

@@ -10,7 +10,7 @@ from experiments.tables.config import ClaimConfig
 from experiments.tables.parsing import Section
 from experiments.tables.results import ClaimResult
 from experiments.tables.rules.along import along, baselines, unmeasured
-from experiments.tables.rules.evidence import Evidence, span
+from experiments.tables.rules.evidence import Evidence, effect_of, span
 from skiptune.errors import SkiptuneError
 from skiptune.evaluation.intervals import Interval, block_interval
 
@@ -50,6 +50,7 @@ def advantage_falls(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
         f"Slope of the advantage against ln {x}, mean over seed blocks with 95% t interval, claimed below 0 "
         f"where there is an advantage at {x} {min(curve):g} ({span(first)}): {found}. "
         f"Advantage by {x}: {gains}."
+        f"{effect_of(f'slope of the advantage in {metric} against ln {x}')}"
     )
     effect = slope["absolute"]
     return ClaimResult(claim.id, verdict, effect.value, effect.low, effect.high, text)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from experiments.tables.config import ClaimConfig
 from experiments.tables.parsing import Section
 from experiments.tables.results import ClaimResult
-from experiments.tables.rules.evidence import Evidence, corrected, span, undecided, widened
+from experiments.tables.rules.evidence import Evidence, corrected, effect_of, span, undecided, widened
 from skiptune.evaluation.intervals import block_interval, paired_difference_interval
 
 
@@ -48,5 +48,6 @@ def below_bound(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
         seen = span(difference) + widened(deciding, tests, difference.low > 0)
         text += f" {a} minus {b}: {seen} (claimed below 0)."
     verdict = "contradicted" if above else "supported" if below else "inconclusive"
-    largest = max(intervals.values(), key=lambda interval: interval.value)
+    name, largest = max(intervals.items(), key=lambda pair: pair[1].value)
+    text += effect_of(f"{name}, the largest")
     return ClaimResult(claim.id, verdict, largest.value, largest.low, largest.high, text)

@@ -8,7 +8,7 @@ from experiments.tables.config import ClaimConfig
 from experiments.tables.parsing import Section
 from experiments.tables.results import ClaimResult
 from experiments.tables.rules.along import along, baselines, unmeasured
-from experiments.tables.rules.evidence import Evidence, corrected, span
+from experiments.tables.rules.evidence import Evidence, corrected, effect_of, span
 from skiptune.errors import SkiptuneError
 from skiptune.evaluation.intervals import block_interval
 
@@ -44,5 +44,6 @@ def closer(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
     text = (
         f"Distance of {metric} to the baseline's, far less near, mean over seed blocks with 95% t interval, "
         f"by {x}: {', '.join(seen)} (claimed above 0)."
+        f"{effect_of(f'smallest of these, in {metric}')}"
     )
     return ClaimResult(claim.id, verdict, least.value, least.low, least.high, text)

@@ -10,7 +10,7 @@ from scipy.stats import fisher_exact
 from experiments.tables.config import ClaimConfig
 from experiments.tables.parsing import Section
 from experiments.tables.results import ClaimResult
-from experiments.tables.rules.evidence import Evidence, undecided
+from experiments.tables.rules.evidence import Evidence, effect_of, undecided
 
 
 def diverges_alone(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
@@ -57,6 +57,7 @@ def diverges_alone(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
             f"Not supported: no training diverged. {text} {runs} sound trainings leave room for up to "
             f"{bound:.0%} that diverge (95%), so it is not refuted either."
         )
+    text += effect_of("share that diverged, the former less the latter")
     effect = diverged / runs - other_diverged / other_runs
     return ClaimResult(claim.id, verdict, effect, None, None, text)
 

@@ -9,9 +9,9 @@ import numpy as np
 from experiments.tables.config import ClaimConfig
 from experiments.tables.parsing import Section
 from experiments.tables.results import ClaimResult
-from experiments.tables.rules.evidence import Evidence, corrected, span, undecided
+from experiments.tables.rules.evidence import Evidence, corrected, effect_of, span, undecided
 from skiptune.errors import SkiptuneError
-from skiptune.evaluation.intervals import block_interval
+from skiptune.evaluation.intervals import block_interval, ratio_of_means_interval
 
 
 def share_of_gain(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
@@ -21,7 +21,7 @@ def share_of_gain(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
     yardstick; ``margin``, the largest share m. With d the difference of the two and g the gain, block by
     block: supported if the 95% t intervals of d - m g and of -d - m g lie below 0, which takes the gain as
     measured and not as known; contradicted if one of them, widened (Bonferroni), lies above 0; else
-    inconclusive, as where the gain itself is not certain. The effect is mean(d) / mean(g).
+    inconclusive, as where the gain itself is not certain. The effect is mean(d) / mean(g) with its interval.
     """
     spec = Section(claim.parameters, f"claim {claim.id}: parameters")
     metric, margin = spec.take("metric", str), spec.number("margin")
@@ -52,10 +52,11 @@ def share_of_gain(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
     inside = all(block_interval(side).high < 0 for side in sides)
     outside = any(block_interval(side, corrected(2)).low > 0 for side in sides)
     verdict = "supported" if inside else "contradicted" if outside else "inconclusive"
-    share = float(difference.mean() / gain.mean())
+    share = ratio_of_means_interval(list(difference), list(gain))
     text = (
         f"{metric} of {row.label} minus {full.label}: {apart}, of a gain of "
-        f"{span(certain)} (95% t intervals over paired seed blocks), a share of {share:.3f}; "
+        f"{span(certain)} (95% t intervals over paired seed blocks), a share of {span(share)}; "
         f"at most {margin:g} either way is called equal."
+        f"{effect_of(f'share of the gain by which {row.label} and {full.label} differ')}"
     )
-    return ClaimResult(claim.id, verdict, share, None, None, text)
+    return ClaimResult(claim.id, verdict, share.value, share.low, share.high, text)

@@ -11,7 +11,7 @@ from experiments.tables.config import ClaimConfig
 from experiments.tables.parsing import Section
 from experiments.tables.results import ClaimResult
 from experiments.tables.rules.along import along, unmeasured
-from experiments.tables.rules.evidence import Evidence, corrected, span
+from experiments.tables.rules.evidence import Evidence, corrected, effect_of, span
 from skiptune.errors import SkiptuneError
 from skiptune.evaluation.intervals import paired_ratio_interval
 
@@ -67,5 +67,6 @@ def minimum_at(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
         f"Lowest {metric} at {x} {lowest:g} (claimed at {' or '.join(f'{value:g}' for value in at)}); at "
         f"{last:g} over that at {near:g}: {span(ratio)} (claimed above {excess:g}). Of the other curves' "
         f"{len(steps)} neighbours {rise} rise beyond the noise."
+        f"{effect_of(f'{metric} at {x} {last:g} over that at {near:g}')}"
     )
     return ClaimResult(claim.id, verdict, ratio.value, ratio.low, ratio.high, text)

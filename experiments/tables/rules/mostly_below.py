@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from experiments.tables.config import ClaimConfig
 from experiments.tables.parsing import Section
 from experiments.tables.results import ClaimResult
-from experiments.tables.rules.evidence import Evidence, span, undecided
+from experiments.tables.rules.evidence import Evidence, effect_of, span, undecided
 from skiptune.errors import SkiptuneError
 from skiptune.evaluation.intervals import paired_difference_interval
 
@@ -40,5 +40,6 @@ def mostly_below(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
     text = (
         f"{below} of {len(metrics)} metrics fall, {above} rise, beyond the noise. Difference to baseline, "
         f"mean over paired seed blocks with 95% t interval: {'; '.join(found)}."
+        f"{effect_of('share of the metrics that fall beyond the noise')}"
     )
     return ClaimResult(claim.id, verdict, share, None, None, text)

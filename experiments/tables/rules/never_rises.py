@@ -8,7 +8,7 @@ from itertools import pairwise
 from experiments.tables.config import ClaimConfig, RowConfig
 from experiments.tables.parsing import Section
 from experiments.tables.results import ClaimResult
-from experiments.tables.rules.evidence import Evidence, corrected, span, undecided
+from experiments.tables.rules.evidence import Evidence, corrected, effect_of, span, undecided
 from skiptune.evaluation.intervals import Interval, paired_ratio_interval
 
 
@@ -49,5 +49,6 @@ def never_rises(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
     text = (
         f"{rises} of {len(steps)} neighbours rise beyond the noise ({confidence:.2%} t intervals of the "
         f"paired ratio); one of at most {margin:.0%} counts as none. Largest: {where}, {span(largest)}."
+        f"{effect_of(f'{metric} of {where}, the largest rise')}"
     )
     return ClaimResult(claim.id, verdict, largest.value, largest.low, largest.high, text)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from experiments.tables.config import ClaimConfig
 from experiments.tables.parsing import Section
 from experiments.tables.results import ClaimResult
-from experiments.tables.rules.evidence import Evidence, corrected, span, undecided, widened
+from experiments.tables.rules.evidence import Evidence, corrected, effect_of, span, undecided, widened
 from skiptune.errors import SkiptuneError
 from skiptune.evaluation.intervals import paired_ratio_interval
 
@@ -55,5 +55,6 @@ def ruined_beyond(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
     text = (
         f"Claimed: a coefficient above {bound:g}, and a ratio of {metric} to the baseline's above {factor:g} "
         f"(geometric mean over paired seed blocks with 95% t interval). {found}."
+        f"{effect_of(f'smallest ratio of {metric} to the baseline')}"
     )
     return ClaimResult(claim.id, verdict, least.value, least.low, least.high, text)

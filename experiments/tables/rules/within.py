@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from experiments.tables.config import ClaimConfig
 from experiments.tables.parsing import Section
 from experiments.tables.results import ClaimResult
-from experiments.tables.rules.evidence import Evidence, corrected, span, undecided, widened
+from experiments.tables.rules.evidence import Evidence, corrected, effect_of, span, undecided, widened
 from skiptune.evaluation.intervals import Interval, block_interval, paired_ratio_interval
 
 
@@ -28,7 +28,7 @@ def within(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
         return undecided(claim, "not run", f"No tests are named at scale {evidence.scale}.")
     confidence = corrected(len(tests))
     found, inside, outside = [], True, False
-    beyond: list[tuple[float, Interval]] = []
+    beyond: list[tuple[float, Interval, str]] = []
     for test in tests:
         row, metric = evidence.config.row(test.take("row", str)), test.take("metric", str)
         low, high = test.number("low"), test.number("high")
@@ -50,10 +50,10 @@ def within(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
         opposed = interval.low > high or interval.high < low
         inside = inside and low <= interval.low and interval.high <= high
         outside = outside or wide.low > high or wide.high < low
-        beyond.append((max(interval.high - high, low - interval.low) / (high - low or 1), interval))
+        beyond.append((max(interval.high - high, low - interval.low) / (high - low or 1), interval, what))
         seen = span(interval) + widened(wide, len(tests), opposed)
         found.append(f"{what}: {seen} (claimed {low:g} to {high:g})")
     verdict = "contradicted" if outside else "supported" if inside else "inconclusive"
-    worst = max(beyond, key=lambda pair: pair[0])[1]
-    text = f"Mean over seed blocks with 95% t interval: {'; '.join(found)}."
+    _, worst, furthest = max(beyond, key=lambda found: found[0])
+    text = f"Mean over seed blocks with 95% t interval: {'; '.join(found)}.{effect_of(furthest)}"
     return ClaimResult(claim.id, verdict, worst.value, worst.low, worst.high, text)

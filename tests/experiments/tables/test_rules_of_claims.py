@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.stats import spearmanr
 
 from experiments.tables.config import TableConfig
 from experiments.tables.read import parse_table
-from experiments.tables.results import ClaimResult
+from experiments.tables.results import EFFECT, ClaimResult
 from experiments.tables.rules import RULES, Evidence, check_rules, judge
+from experiments.tables.rules.shapes import SHAPES, correlation
 from skiptune.errors import SkiptuneError
 
 BLOCKS = 6
@@ -100,14 +102,54 @@ CURVES = [
     ("rises_as_x_falls", lambda s, r: 10 / r, "supported"),
     ("rises_as_x_falls", lambda s, r: 10 * r, "contradicted"),
     ("highest_inside", lambda s, r: 10 - 50 * (r - 0.6) ** 2, "supported"),
-    ("falls_then_rises", lambda s, r: {0.4: 10, 0.6: 8, 0.8: 9, 1.0: 13}[r], "supported"),
-    ("falls_then_rises", lambda s, r: 10 * r, "contradicted"),
 ]
 
 
 @pytest.mark.parametrize(("rule", "truth", "expected"), CURVES)
 def test_shapes_of_curves(rule: str, truth: Callable[[float, float], float], expected: str) -> None:
     assert curves(rule, truth).verdict == expected
+
+
+THRESHOLDS = [  # the shape holds on this side of this effect
+    ("lowest_inside", 1.0, ">"),
+    ("lowest_in_the_middle", 1.0, ">"),
+    ("best_above_first", 0.0, ">"),
+    ("rises_as_x_falls", -0.9, "<="),
+    ("highest_inside", 0.0, ">"),
+]
+
+
+@pytest.mark.parametrize(("name", "threshold", "side"), THRESHOLDS)
+def test_effect_of_a_shape_says_whether_it_holds(name: str, threshold: float, side: str) -> None:
+    rng, shape, seen = np.random.default_rng(0), SHAPES[name], set()
+    slopes = rng.normal(0, 1, (3000, 2, 1)) * np.linspace(-1.5, 1.5, 8)
+    for pair in np.exp(slopes + 0.3 * rng.normal(0, 1, (3000, 2, 8))):
+        curves = [[(float(x), float(value)) for x, value in enumerate(curve)] for curve in pair]
+        effect, holds = shape.effect(curves), shape.holds(curves)
+        assert holds == (effect > threshold if side == ">" else effect <= threshold)
+        seen.add(holds)
+    assert seen == {True, False}
+
+
+@pytest.mark.parametrize(
+    ("rule", "truth", "effect"),
+    [
+        ("lowest_inside", lambda s, r: 10 + 100 * (r - 0.6) ** 2, 1.4),  # 14 at 0.4 over 10
+        ("best_rises", lambda s, r: 20 - s * r / 2, 10 / 12),  # of 20 steps, at 1 and 0.8
+        ("best_never_falls", lambda s, r: 10 + 100 * (r - {5: 0.4, 10: 0.6, 20: 0.8}[int(s)]) ** 2, 0.4),
+        ("best_above_first", lambda s, r: 10 + 100 * (r - {5: 0.4, 10: 0.8, 20: 0.6}[int(s)]) ** 2, 0.2),
+        ("gain_falls", lambda s, r: 10 + (40 / s) * (r == 1.0), 1.5),  # 18 over 10 against 12 over 10
+        ("rises_as_x_falls", lambda s, r: 10 / r, -1.0),
+        ("highest_inside", lambda s, r: 10 - 50 * (r - 0.6) ** 2, 2.0),
+    ],
+)
+def test_effect_of_curves_has_an_interval_and_a_name(
+    rule: str, truth: Callable[[float, float], float], effect: float
+) -> None:
+    claim = curves(rule, truth, 0.001)
+    assert claim.effect == pytest.approx(effect, rel=0.05)
+    assert claim.low is not None and claim.high is not None and claim.low <= claim.effect <= claim.high
+    assert claim.test.endswith(f" Effect: {SHAPES[rule].named.format(metric='fid', x='rho_bottom')}.")
 
 
 def test_what_lies_in_the_noise_is_inconclusive() -> None:
@@ -220,6 +262,8 @@ def test_share_of_gain(full: float, other: float, noise: float, expected: str) -
     claim = verdict(config, values)
     assert claim.verdict == expected
     assert ("loses against its baseline" in claim.test) == (full > 10.0)
+    if claim.effect is not None:
+        assert claim.low is not None and claim.high is not None and claim.low < claim.effect < claim.high
 
 
 @pytest.mark.parametrize(("change", "expected"), [(-0.2, "supported"), (0.2, "contradicted")])
@@ -263,8 +307,8 @@ def test_mostly_below_and_below_bound() -> None:
         assert verdict(config, values).verdict == expected
 
 
-@pytest.mark.parametrize("rule", sorted(set(RULES) - OF_OTHER_TESTS))
-def test_nothing_measured_and_one_block_decide_nothing(rule: str) -> None:
+def of_two_rows(rule: str) -> TableConfig:
+    """A claim about rows a and b."""
     parameters: dict[str, dict[str, Any]] = {
         "signs": {"tests": {"desk": [{"row": "b", "metric": "fid", "sign": "-"}]}},
         "within": {"tests": {"desk": [{"row": "b", "metric": "fid", "low": 1, "high": 2}]}},
@@ -282,9 +326,39 @@ def test_nothing_measured_and_one_block_decide_nothing(rule: str) -> None:
     }  # fmt: skip
     curve = {"metric": "fid", "x": "rho_bottom", "arms": ["arm"]}
     rows = [{"id": "a", "rho": 1.0}, {"id": "b", "rho": 0.5, "baseline": "a"}]
-    config = table(rows, rule, **parameters.get(rule, curve))
+    return table(rows, rule, **parameters.get(rule, curve))
+
+
+@pytest.mark.parametrize("rule", sorted(set(RULES) - OF_OTHER_TESTS))
+def test_nothing_measured_and_one_block_decide_nothing(rule: str) -> None:
+    config = of_two_rows(rule)
     assert verdict(config, {}).verdict == "not run"
     assert verdict(config, {"a": {"fid": [2.0]}, "b": {"fid": [1.0]}}).verdict == "inconclusive"
+
+
+LARGER = {name for name, shape in SHAPES.items() if shape.points > 2 or not shape.each}
+
+
+@pytest.mark.parametrize("rule", sorted(set(RULES) - OF_OTHER_TESTS - LARGER))
+def test_effects_are_named(rule: str) -> None:
+    claim = verdict(of_two_rows(rule), {"a": {"fid": around(2.0)}, "b": {"fid": around(1.0, seed=1)}})
+    if claim.effect is not None:
+        assert EFFECT in claim.test or ". Ratio" in claim.test  # the index says it
+
+
+def test_curves_too_short_for_a_shape_are_refused() -> None:
+    with pytest.raises(
+        SkiptuneError, match="'lowest_inside' asks for 3 points or more along rho_bottom, a curve has 2"
+    ):
+        verdict(of_two_rows("lowest_inside"), {"a": {"fid": around(2.0)}, "b": {"fid": around(1.0)}})
+
+
+def test_correlation_is_that_of_scipy() -> None:
+    rng = np.random.default_rng(0)
+    for size in (3, 6, 13):
+        x, y = np.sort(rng.normal(size=size)), np.arange(size) % 5 * rng.choice([-1.0, 1.0])  # with ties
+        assert correlation(list(zip(x, y, strict=True))) == pytest.approx(spearmanr(x, y).statistic)
+    assert np.isnan(correlation([(0.5, 1.0), (1.0, 1.0)]))
 
 
 def test_unknown_rule_is_refused_before_anything_is_measured() -> None:
@@ -333,6 +407,7 @@ def test_helps_then_harms(course: Sequence[float], tuned: float, noise: float, e
     values |= {"tuned": {"fid": around(tuned, noise, 9)}, "worse": {"fid": around(20, noise, 10)}}
     claim = verdict(config, values)
     assert claim.verdict == expected and "(falls in " in claim.test
+    assert claim.effect == pytest.approx(min(course[1:]) / course[0], rel=3 * noise)
 
 
 @pytest.mark.parametrize("rule", ["helps_then_harms", "gain_falls", "best_rises", "best_above_first"])

@@ -36,8 +36,8 @@ def render_index(results: Path) -> str:
         "Every number here comes from a stored run record whose hash is in the table's JSON. Desk tables ask "
         "whether a claim holds on small models; their metrics are not comparable in value with a paper's. "
         "Intervals are over images or prompts for the networks at hand, each the product of one training, "
-        "unless a table says that it has several. Behind a verdict is the effect that the claim speaks of, "
-        "with its 95% interval; of an inconclusive one the interval is what the samples here resolve.",
+        "unless a table says that it has several. Behind a verdict is the effect that decides it with its "
+        "95% interval, where there is one: if inconclusive, it is as narrow as the samples here allow.",
     ]
     for scale in SCALES:
         made = {paper: pages(results, scale, paper) for paper in PAPERS}
@@ -80,10 +80,10 @@ def _verdict(claim: ClaimResult) -> str:
     """The verdict with its effect and what the test says first, so that "supported" cannot stand alone."""
     if claim.effect is None:
         return f"{claim.id} {claim.verdict}"
-    interval = "" if claim.low is None else f" [{claim.low:.3g}, {claim.high:.3g}]"
+    interval = "" if claim.low is None else f" [{claim.low:.4g}, {claim.high:.4g}]"
     what = claim.test.partition(EFFECT)[2].removesuffix(".") or "effect"
     said = claim.test.partition(". Ratio")[0] + "; weakest effect" if ". Ratio" in claim.test else what
-    return f"{claim.id} {claim.verdict}: {said} {claim.effect:.3g}{interval}".replace("|", "\\|")
+    return f"{claim.id} {claim.verdict}: {said} {claim.effect:.4g}{interval}".replace("|", "\\|")
 
 
 def _joint_lines(some: Sequence[Page]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Confidence intervals over seed blocks (Student t), single and paired, and of shares (Wilson)."""
+"""Confidence intervals over seed blocks (Student t; Fieller for ratios of means), and of shares (Wilson)."""
 
 from __future__ import annotations
 
@@ -88,7 +88,9 @@ def ratio_of_means_interval(a: Sequence[float], b: Sequence[float], confidence: 
     if scale <= 0:
         raise SkiptuneError("the ratio has no bounds: its denominator is not certain to differ from 0")
     middle = top * bottom - xy
-    half = math.sqrt(max(middle**2 - scale * (top**2 - xx), 0.0))
+    # middle^2 - scale (top^2 - xx), without the terms that cancel.
+    square = top**2 * yy + bottom**2 * xx - 2 * top * bottom * xy + xy**2 - xx * yy
+    half = math.sqrt(max(square, 0.0))
     return Interval(top / bottom, (middle - half) / scale, (middle + half) / scale, n)
 
 

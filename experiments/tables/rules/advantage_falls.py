@@ -50,7 +50,7 @@ def advantage_falls(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
         f"Slope of the advantage against ln {x}, mean over seed blocks with 95% t interval, claimed below 0 "
         f"where there is an advantage at {x} {min(curve):g} ({span(first)}): {found}. "
         f"Advantage by {x}: {gains}."
-        f"{effect_of(f'slope of the advantage in {metric} against ln {x}')}"
+        f"{effect_of(f'slope of the absolute advantage in {metric} against ln {x}')}"
     )
     effect = slope["absolute"]
     return ClaimResult(claim.id, verdict, effect.value, effect.low, effect.high, text)

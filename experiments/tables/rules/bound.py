@@ -49,5 +49,5 @@ def below_bound(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
         text += f" {a} minus {b}: {seen} (claimed below 0)."
     verdict = "contradicted" if above else "supported" if below else "inconclusive"
     name, largest = max(intervals.items(), key=lambda pair: pair[1].value)
-    text += effect_of(f"{name}, the largest")
+    text += effect_of(f"{evidence.title(name)} of {row.label}, the largest")
     return ClaimResult(claim.id, verdict, largest.value, largest.low, largest.high, text)

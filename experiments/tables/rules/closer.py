@@ -41,9 +41,10 @@ def closer(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
     if any(interval.high < 0 for interval in wide):
         verdict = "contradicted"
     least = min(found, key=lambda interval: interval.value)
+    title = evidence.title(metric)
     text = (
         f"Distance of {metric} to the baseline's, far less near, mean over seed blocks with 95% t interval, "
         f"by {x}: {', '.join(seen)} (claimed above 0)."
-        f"{effect_of(f'smallest of these, in {metric}')}"
+        f"{effect_of(f'distance of {title} to the baseline, far less near, where it is least')}"
     )
     return ClaimResult(claim.id, verdict, least.value, least.low, least.high, text)

@@ -11,7 +11,7 @@ from experiments.tables.config import ClaimConfig
 from experiments.tables.parsing import Section
 from experiments.tables.results import ClaimResult
 from experiments.tables.rules.evidence import Evidence, Rule, effect_of, undecided
-from experiments.tables.rules.shapes import SHAPES, Shape
+from experiments.tables.rules.shapes import BOUNDS, SHAPES, Shape
 from skiptune.errors import SkiptuneError
 
 RESAMPLES = 2000
@@ -28,8 +28,9 @@ def rule(shape: Shape) -> Rule:
     The seed blocks, which all rows share, are drawn with replacement 2000 times; deviations from the mean are
     stretched to the width of a t interval of as many blocks. Supported if the shape holds in 97.5% of the
     draws or more. Contradicted if it holds in at most 2.5%, divided by the number of curves, of the draws of
-    one curve; of all together where the shape relates curves, which takes two. The effect is that of the
-    shape for the means of all blocks, from its 2.5% to its 97.5% quantile in the draws.
+    one curve; of all together where the shape relates curves, which takes two. The effect is the number of
+    the part that holds least often, for the means of all blocks, from its 2.5% to its 97.5% quantile in the
+    draws.
     """
 
     def judge(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
@@ -37,6 +38,7 @@ def rule(shape: Shape) -> Rule:
         if isinstance(found, ClaimResult):
             return found
         data, described = found
+        asked, words = {**shape.parts, **(shape.besides or {})}, _words(claim, evidence)
         if not shape.each and len(data) == 1:
             raise SkiptuneError(
                 f"claim {claim.id}: rule '{claim.rule}' relates curves, but the rows of its `arms` make up "
@@ -51,38 +53,52 @@ def rule(shape: Shape) -> Rule:
         count, generator = data[0][0][1].shape[0], np.random.default_rng(0)
         # Of count blocks the bootstrap's spread is too small by sqrt(1 - 1/count), and normal instead of t.
         stretch = (count / (count - 1)) ** 0.5 * stdtrit(count - 1, 0.975) / 1.959964
-        apart = np.zeros(len(data))
-        together, in_part, effects = 0, dict.fromkeys(shape.parts, 0), np.empty(RESAMPLES)
-        for index in range(RESAMPLES):
+        apart, together = np.zeros(len(data)), 0
+        effects: dict[str, list[float]] = {part: [] for part in asked}
+        for _ in range(RESAMPLES):
             blocks = generator.integers(count, size=count)
             drawn = [
                 [(x, v.mean() + stretch * (v[blocks].mean() - v.mean())) for x, v in curve] for curve in data
             ]
+            for name, part in asked.items():
+                effects[name].append(part.effect(drawn))
+            together += all(BOUNDS[part.claimed](effects[name][-1]) for name, part in shape.parts.items())
             if shape.each:
-                found_apart = [shape.holds([curve]) for curve in drawn]
-                apart += found_apart
-            together += all(found_apart) if shape.each else shape.holds(drawn)
-            effects[index] = shape.effect(drawn)
-            for part, holds in shape.parts.items():
-                in_part[part] += holds(drawn)
+                apart += [shape.holds([curve]) for curve in drawn]
         share = together / RESAMPLES
         worst = apart.min() / RESAMPLES if shape.each else share
         fails = worst <= (1 - SURE) / (len(data) if shape.each else 1)
         verdict = "supported" if share >= SURE else "contradicted" if fails else "inconclusive"
         means = [[(x, float(v.mean())) for x, v in curve] for curve in data]
-        low, high = (float(bound) for bound in np.quantile(effects, [1 - SURE, SURE]))
-        by_part = ", ".join(f"{part} in {n / RESAMPLES:.1%}" for part, n in in_part.items())
+        shares = {
+            name: float(np.mean([BOUNDS[part.claimed](effect) for effect in effects[name]]))
+            for name, part in asked.items()
+        }
+        by_part = (
+            ", ".join(f"{name} in {held:.1%}" for name, held in shares.items()) if len(asked) > 1 else ""
+        )
         by_part = f" ({by_part})" if by_part else ""
-        setting = {"metric": claim.parameters["metric"], "x": claim.parameters["x"]}
+        deciding = min(shape.parts, key=lambda name: shares[name])  # what holds least often
+        part = shape.parts[deciding]
+        effect, spread = part.effect(means), np.quantile(effects[deciding], [1 - SURE, SURE])
         text = (
-            f"{shape.what.format(**setting)}: {'holds' if shape.holds(means) else 'does not hold'} for the "
+            f"{shape.what.format(**words)}: {'holds' if shape.holds(means) else 'does not hold'} for the "
             f"means, and in {share:.1%} of {RESAMPLES} resamples of the {count} seed blocks{by_part}. "
             f"{described}."
-            f"{effect_of(shape.named.format(**setting))}"
+            f"{effect_of(f'{part.named.format(**words)} (claimed {part.claimed})')}"
         )
-        return ClaimResult(claim.id, verdict, shape.effect(means), low, high, text)
+        low, high = min(effect, float(spread[0])), max(effect, float(spread[1]))
+        return ClaimResult(claim.id, verdict, effect, low, high, text)
 
     return judge
+
+
+def _words(claim: ClaimConfig, evidence: Evidence) -> dict[str, str]:
+    """The titles of what the claim is about."""
+    named = {key: evidence.title(str(claim.parameters.get(key, "curve"))) for key in ("metric", "x", "group")}
+    return named | {
+        "metric": f"fall of {named['metric']}" if claim.parameters.get("gain") else named["metric"]
+    }
 
 
 Blocks = list[list[tuple[float, np.ndarray]]]

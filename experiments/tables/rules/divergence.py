@@ -57,7 +57,8 @@ def diverges_alone(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
             f"Not supported: no training diverged. {text} {runs} sound trainings leave room for up to "
             f"{bound:.0%} that diverge (95%), so it is not refuted either."
         )
-    text += effect_of("share that diverged, the former less the latter")
+    own, other = (_labels(evidence, group) for group in groups)
+    text += effect_of(f"share of trainings that diverged, of {own} less that of {other}")
     effect = diverged / runs - other_diverged / other_runs
     return ClaimResult(claim.id, verdict, effect, None, None, text)
 

@@ -57,6 +57,6 @@ def share_of_gain(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
         f"{metric} of {row.label} minus {full.label}: {apart}, of a gain of "
         f"{span(certain)} (95% t intervals over paired seed blocks), a share of {span(share)}; "
         f"at most {margin:g} either way is called equal."
-        f"{effect_of(f'share of the gain by which {row.label} and {full.label} differ')}"
+        f"{effect_of(f'{row.label} minus {full.label}, as a share of the gain of the latter')}"
     )
     return ClaimResult(claim.id, verdict, share.value, share.low, share.high, text)

@@ -67,6 +67,6 @@ def minimum_at(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
         f"Lowest {metric} at {x} {lowest:g} (claimed at {' or '.join(f'{value:g}' for value in at)}); at "
         f"{last:g} over that at {near:g}: {span(ratio)} (claimed above {excess:g}). Of the other curves' "
         f"{len(steps)} neighbours {rise} rise beyond the noise."
-        f"{effect_of(f'{metric} at {x} {last:g} over that at {near:g}')}"
+        f"{effect_of(f'{evidence.title(metric)} at {x} {last:g} over that at {near:g}')}"
     )
     return ClaimResult(claim.id, verdict, ratio.value, ratio.low, ratio.high, text)

@@ -18,7 +18,8 @@ def never_rises(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
     Parameters: ``metric``; ``x``, the setting; ``group``, the setting that tells curves apart; ``arms`` of
     the rows; ``margin``, a rise that counts as none (0.05: 5%). From the paired ratio of neighbours over seed
     blocks, with t intervals widened for their number (Bonferroni): supported if every upper end is below
-    1 + margin, contradicted if some lower end is above 1, else inconclusive. The effect is the largest ratio.
+    1 + margin, contradicted if some lower end is above 1, else inconclusive. The effect is the largest ratio
+    with its 95% interval.
     """
     spec = Section(claim.parameters, f"claim {claim.id}: parameters")
     metric, x, group = spec.take("metric", str), spec.take("x", str), spec.take("group", str)
@@ -37,18 +38,19 @@ def never_rises(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
     if not steps:
         return undecided(claim, "not run", f"No rows of {', '.join(arms)} at scale {evidence.scale}.")
     confidence = corrected(len(steps))
-    ratios: list[tuple[Interval, str]] = []
+    ratios: list[tuple[Interval, Interval, str]] = []
     for a, b in steps:
         values = evidence.series(b.id, metric), evidence.series(a.id, metric)
-        ratios.append((paired_ratio_interval(*values, confidence), f"{b.label} over {a.label}"))
-    verdict = "supported" if all(ratio.high < 1 + margin for ratio, _ in ratios) else "inconclusive"
-    if any(ratio.low > 1 for ratio, _ in ratios):
+        wide, plain = paired_ratio_interval(*values, confidence), paired_ratio_interval(*values)
+        ratios.append((wide, plain, f"{b.label} over {a.label}"))
+    verdict = "supported" if all(ratio.high < 1 + margin for ratio, _, _ in ratios) else "inconclusive"
+    if any(ratio.low > 1 for ratio, _, _ in ratios):
         verdict = "contradicted"
-    largest, where = max(ratios, key=lambda pair: pair[0].value)
-    rises = sum(ratio.low > 1 for ratio, _ in ratios)
+    _, largest, where = max(ratios, key=lambda pair: pair[0].value)
+    rises = sum(ratio.low > 1 for ratio, _, _ in ratios)
     text = (
         f"{rises} of {len(steps)} neighbours rise beyond the noise ({confidence:.2%} t intervals of the "
-        f"paired ratio); one of at most {margin:.0%} counts as none. Largest: {where}, {span(largest)}."
-        f"{effect_of(f'{metric} of {where}, the largest rise')}"
+        f"paired ratio); one of at most {margin:.0%} counts as none. Largest: {where}, {span(largest)} (95%)."
+        f"{effect_of(f'{evidence.title(metric)} of {where}, the largest rise')}"
     )
     return ClaimResult(claim.id, verdict, largest.value, largest.low, largest.high, text)

@@ -1,10 +1,10 @@
-"""Shapes of curves (a metric against a setting) that claims speak of, each with a number that tells most."""
+"""Shapes of curves (a metric against a setting) that claims speak of, as numbers with a bound on each."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 
 Curve = Sequence[tuple[float, float]]
@@ -12,28 +12,51 @@ Curve = Sequence[tuple[float, float]]
 Curves = Sequence[Curve]
 """In the order of the setting that tells them apart, rising."""
 
+BOUNDS: Mapping[str, Callable[[float], bool]] = {
+    "above 0": lambda effect: effect > 0,
+    "at least 0": lambda effect: effect >= 0,
+    "at most -0.9": lambda effect: effect <= -0.9 + 1e-9,  # a correlation, up to rounding
+}
+
+
+@dataclass(frozen=True)
+class Part:
+    """One number that a shape asks for.
+
+    Attributes:
+        effect: the number.
+        named: what it is; ``{metric}``, ``{x}`` and ``{group}`` stand for those of a claim.
+        claimed: a key of ``BOUNDS``.
+    """
+
+    effect: Callable[[Curves], float]
+    named: str
+    claimed: str = "above 0"
+
+    def holds(self, curves: Curves) -> bool:
+        return BOUNDS[self.claimed](self.effect(curves))
+
 
 @dataclass(frozen=True)
 class Shape:
     """A shape of curves.
 
     Attributes:
-        what: the shape in words, in which ``{metric}`` and ``{x}`` stand for those of a claim.
-        holds: whether some curves have it.
-        effect: how far they have it or miss it, in a number.
-        named: that number in words, likewise.
+        what: the shape in words, with ``{metric}``, ``{x}`` and ``{group}`` as in ``Part``.
+        parts: what it asks for, all of it.
         points: fewest points of a curve, of the last one if the shape relates curves.
         each: whether the shape is asked of every curve by itself, so that one curve can contradict it.
-        parts: what it consists of, each reported with a share of its own.
+        besides: what is reported, and not asked for.
     """
 
     what: str
-    holds: Callable[[Curves], bool]
-    effect: Callable[[Curves], float]
-    named: str
+    parts: Mapping[str, Part]
     points: int = 2
     each: bool = True
-    parts: Mapping[str, Callable[[Curves], bool]] = field(default_factory=dict)
+    besides: Mapping[str, Part] | None = None
+
+    def holds(self, curves: Curves) -> bool:
+        return all(part.holds(curves) for part in self.parts.values())
 
 
 def lowest(curve: Curve) -> float:
@@ -45,64 +68,32 @@ def _values(curve: Curve) -> list[float]:
     return [value for _, value in curve]
 
 
-def lowest_inside(curves: Curves) -> bool:
-    """Every curve has its lowest point inside: below its value at either end."""
-    return all(curve[0][0] < lowest(curve) < curve[-1][0] for curve in curves)
+def ends_above_inside(curves: Curves, ends: int = 1) -> float:
+    """The lowest of the first and last ``ends`` points minus the lowest between; of all curves the least."""
+    several = [_values(curve) for curve in curves]
+    return min(min(values[:ends] + values[-ends:]) - min(values[ends:-ends]) for values in several)
 
 
-def ends_over_inside(curves: Curves, ends: int = 1) -> float:
-    """The lowest of the first and last ``ends`` points over the lowest between, where that is least."""
-    found = []
-    for curve in curves:
-        values = _values(curve)
-        found.append(min(values[:ends] + values[-ends:]) / min(values[ends:-ends]))
-    return min(found)
+def inside_above_ends(curves: Curves) -> float:
+    """The highest value inside minus that at the higher end, on the curve where it is least."""
+    several = [_values(curve) for curve in curves]
+    return min(max(values[1:-1]) - max(values[0], values[-1]) for values in several)
 
 
-def lowest_in_the_middle(curves: Curves) -> bool:
-    """Every curve's lowest point is neither among its first three nor among its last three."""
-    return all(lowest(curve) in [x for x, _ in curve[3:-3]] for curve in curves)
-
-
-def best_rises(curves: Curves) -> bool:
-    """The x of the lowest point never falls from curve to curve, rises in all, and ends below the last x."""
-    return best_moves_up(curves) and best_stays_below(curves)
-
-
-def best_moves_up(curves: Curves) -> bool:
-    """The x of the lowest point never falls from curve to curve, and rises in all."""
-    return best_never_falls(curves) and best_rises_in_all(curves)
-
-
-def best_stays_below(curves: Curves) -> bool:
-    """The lowest point of the last curve is not at the last x."""
-    return lowest(curves[-1]) < curves[-1][-1][0]
-
-
-def last_over_before(curves: Curves) -> float:
-    """The value at the last x over the lowest of the others, on the last curve."""
+def last_above_before(curves: Curves) -> float:
+    """The value at the last x minus the lowest of the others, on the last curve."""
     *before, last = _values(curves[-1])
-    return last / min(before)
+    return last - min(before)
 
 
-def best_never_falls(curves: Curves) -> bool:
-    """The x of the lowest point never falls as the curves' setting rises."""
-    return all(a <= b for a, b in pairwise(lowest(curve) for curve in curves))
+def least_step(curves: Curves) -> float:
+    """The x of the lowest point minus that of the curve before, where it is least."""
+    return min(b - a for a, b in pairwise(lowest(curve) for curve in curves))
 
 
-def best_rises_in_all(curves: Curves) -> bool:
-    """The x of the lowest point is larger on the last curve than on the first."""
-    return best_shift(curves) > 0
-
-
-def best_shift(curves: Curves) -> float:
+def shift(curves: Curves) -> float:
     """The x of the lowest point of the last curve minus that of the first."""
     return lowest(curves[-1]) - lowest(curves[0])
-
-
-def best_above_first(curves: Curves) -> bool:
-    """The x of the lowest point of every other curve is above the first one's."""
-    return least_lead(curves) > 0
 
 
 def least_lead(curves: Curves) -> float:
@@ -116,20 +107,14 @@ def gain(curve: Curve) -> float:
     return curve[-1][1] / min(_values(curve))
 
 
-def gain_falls(curves: Curves) -> bool:
-    """The gain never rises from curve to curve, and falls in all."""
-    gains = [gain(curve) for curve in curves]
-    return all(b <= a for a, b in pairwise(gains)) and gains[-1] < gains[0]
+def least_fall_of_gain(curves: Curves) -> float:
+    """The gain minus that of the next curve, where it is least."""
+    return min(a - b for a, b in pairwise(gain(curve) for curve in curves))
 
 
 def fall_of_gain(curves: Curves) -> float:
-    """The gain on the first curve over that on the last."""
-    return gain(curves[0]) / gain(curves[-1])
-
-
-def rises_as_x_falls(curves: Curves) -> bool:
-    """Spearman's correlation of the value with x is at most -0.9 on every curve."""
-    return largest_correlation(curves) <= -0.9
+    """The gain of the first curve minus that of the last."""
+    return gain(curves[0]) - gain(curves[-1])
 
 
 def largest_correlation(curves: Curves) -> float:
@@ -138,10 +123,10 @@ def largest_correlation(curves: Curves) -> float:
 
 
 def correlation(curve: Curve) -> float:
-    """Spearman's, of the value with x; NaN where all are equal. For so few points scipy's is slow."""
+    """Spearman's, of the value with x; 0 where all are equal. For so few points scipy's is slow."""
     x, y = (_centred_ranks(some) for some in zip(*curve, strict=True))
     scale = math.sqrt(sum(a * a for a in x) * sum(b * b for b in y))
-    return sum(a * b for a, b in zip(x, y, strict=True)) / scale if scale else math.nan
+    return sum(a * b for a, b in zip(x, y, strict=True)) / scale if scale else 0.0
 
 
 def _centred_ranks(values: Sequence[float]) -> list[float]:
@@ -149,106 +134,117 @@ def _centred_ranks(values: Sequence[float]) -> list[float]:
     return [rising.index(v) + (rising.count(v) - len(rising)) / 2 for v in values]
 
 
-def highest_inside(curves: Curves) -> bool:
-    """Every curve's highest value is not at either end."""
-    return all(max(c, key=lambda p: p[1])[0] not in (c[0][0], c[-1][0]) for c in curves)
+def help_of_course(curves: Curves) -> float:
+    """The first value of the last curve minus its lowest later one."""
+    first, *later = _values(curves[-1])
+    return first - min(later)
 
 
-def inside_above_ends(curves: Curves) -> float:
-    """The highest value inside minus that at the higher end, on the curve where it is least."""
-    return min(max(_values(c)[1:-1]) - max(c[0][1], c[-1][1]) for c in curves)
+def harm_of_course(curves: Curves) -> float:
+    """The last value of the last curve minus its first."""
+    return curves[-1][-1][1] - curves[-1][0][1]
 
 
-def helps(curves: Curves) -> bool:
-    """The last curve falls below its beginning."""
-    return best_of_course(curves) < 1
-
-
-def best_of_course(curves: Curves) -> float:
-    """The lowest later value of the last curve over its first."""
-    return min(_values(curves[-1])[1:]) / curves[-1][0][1]
-
-
-def harms(curves: Curves) -> bool:
-    """The last curve ends above its beginning."""
-    return curves[-1][-1][1] > curves[-1][0][1]
-
-
-def stays_above(curves: Curves) -> bool:
-    """The last curve never comes down to the others."""
+def course_above_others(curves: Curves) -> float:
+    """The lowest value of the last curve minus the lowest of the others."""
     *others, course = curves
-    return min(_values(course)) > min(value for curve in others for value in _values(curve))
+    return min(_values(course)) - min(value for curve in others for value in _values(curve))
 
 
-def helps_then_harms(curves: Curves) -> bool:
-    """The last curve falls below its beginning and ends above it, but never comes down to the others."""
-    return helps(curves) and harms(curves) and stays_above(curves)
-
+_UP_IN_ALL = Part(shift, "best {x} at the largest {group} minus that at the smallest")
 
 SHAPES = {
     "lowest_inside": Shape(
         "Lowest point of every curve inside of its ends",
-        lowest_inside,
-        ends_over_inside,
-        "{metric} at the lower end over the lowest inside, on the curve where it is least",
+        {
+            "inside": Part(
+                ends_above_inside,
+                "{metric} at the better end of {x} minus the lowest inside, on the curve where that is least",
+            )
+        },
         points=3,
     ),
     "lowest_in_the_middle": Shape(
         "Lowest point not among the three at either end",
-        lowest_in_the_middle,
-        lambda curves: ends_over_inside(curves, 3),
-        "lowest {metric} of the three points at either end over the lowest between",
+        {
+            "in the middle": Part(
+                lambda curves: ends_above_inside(curves, 3),
+                "lowest {metric} of the three points at either end of {x} minus the lowest between",
+            )
+        },
         points=7,
     ),
     "best_rises": Shape(
         "Lowest point moves up from curve to curve and stays below the last {x}",
-        best_rises,
-        last_over_before,
-        "{metric} at the last {x} over the lowest before it, on the last curve",
+        {
+            "never moves down": Part(
+                least_step, "best {x} minus that of the {group} before, where it is least", "at least 0"
+            ),
+            "moves up in all": _UP_IN_ALL,
+            "stays below": Part(
+                last_above_before,
+                "{metric} at the last {x} minus the lowest before it, at the largest {group}",
+            ),
+        },
         each=False,
-        parts={"moves up": best_moves_up, "stays below": best_stays_below},
     ),
     "best_never_falls": Shape(
         "Lowest point never moves down from curve to curve",
-        best_never_falls,
-        best_shift,
-        "best {x} of the last curve minus that of the first",
+        {
+            "never moves down": Part(
+                least_step, "best {x} minus that of the {group} before, where it is least", "at least 0"
+            )
+        },
         each=False,
-        parts={"moves up in all": best_rises_in_all},
+        besides={"moves up in all": _UP_IN_ALL},
     ),
     "best_above_first": Shape(
         "Lowest point of every other curve above the first one's",
-        best_above_first,
-        least_lead,
-        "least of the best {x} of the other curves minus that of the first",
+        {"above": Part(least_lead, "least best {x} of the other curves minus that of the first")},
         each=False,
     ),
     "gain_falls": Shape(
         "Gain ({metric} at the last {x} over the lowest) never rises from curve to curve, and falls in all",
-        gain_falls,
-        fall_of_gain,
-        "gain on the first curve over that on the last",
+        {
+            "never rises": Part(
+                least_fall_of_gain,
+                "gain ({metric} at the last {x} over the lowest) minus that of the next {group}, the least",
+                "at least 0",
+            ),
+            "falls in all": Part(
+                fall_of_gain,
+                "gain ({metric} at the last {x} over the lowest), smallest {group} minus largest",
+            ),
+        },
         each=False,
     ),
     "rises_as_x_falls": Shape(
         "Spearman correlation with {x} at most -0.9",
-        rises_as_x_falls,
-        largest_correlation,
-        "largest correlation of {metric} with {x} on a curve",
+        {
+            "correlated": Part(
+                largest_correlation, "largest correlation of {metric} with {x} on a curve", "at most -0.9"
+            )
+        },
     ),
     "highest_inside": Shape(
         "Highest value not at an end",
-        highest_inside,
-        inside_above_ends,
-        "the highest value inside minus that at the higher end, on the curve where it is least",
+        {
+            "inside": Part(
+                inside_above_ends,
+                "highest {metric} inside minus that at the higher end of {x}, on the curve where it is least",
+            )
+        },
         points=3,
     ),
     "helps_then_harms": Shape(
         "Last curve falls below its beginning, ends above it, and stays above the others' lowest point",
-        helps_then_harms,
-        best_of_course,
-        "lowest later {metric} of the last curve over its first",
+        {
+            "falls": Part(help_of_course, "{metric} at the beginning minus the lowest later"),
+            "ends above": Part(harm_of_course, "{metric} at the end minus that at the beginning"),
+            "stays above the others": Part(
+                course_above_others, "lowest {metric} of the last curve minus the lowest of the others"
+            ),
+        },
         each=False,
-        parts={"falls": helps, "ends above": harms, "stays above the others": stays_above},
     ),
 }

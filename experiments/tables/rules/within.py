@@ -54,6 +54,6 @@ def within(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
         seen = span(interval) + widened(wide, len(tests), opposed)
         found.append(f"{what}: {seen} (claimed {low:g} to {high:g})")
     verdict = "contradicted" if outside else "supported" if inside else "inconclusive"
-    _, worst, furthest = max(beyond, key=lambda found: found[0])
+    _, worst, furthest = max(beyond, key=lambda one: one[0])
     text = f"Mean over seed blocks with 95% t interval: {'; '.join(found)}.{effect_of(furthest)}"
     return ClaimResult(claim.id, verdict, worst.value, worst.low, worst.high, text)

@@ -23,6 +23,7 @@ from scripts.shared.exports import check_passed_snapshots, check_replaced
 from skiptune.checkpoints.desk import save_coefficients, save_desk_denoiser
 from skiptune.checkpoints.models import resolve_model
 from skiptune.data import check_dataset, load_dataset
+from skiptune.denoisers import build_denoiser
 from skiptune.errors import SkiptuneError
 from skiptune.runtime.distributed import world
 from skiptune.runtime.progress import Progress
@@ -36,6 +37,7 @@ from skiptune.training.classification import ClassifierTraining, train_and_save
 from skiptune.training.contrastive import ContrastiveTraining, train_and_save_pair
 from skiptune.training.fields import known_settings
 from skiptune.training.loop import OnCheckpoint, train
+from skiptune.training.objectives import new_weights
 from skiptune.training.objectives.inputs import inputs_of
 from skiptune.training.objectives.skip_coefficients import coefficients
 from skiptune.training.settings import DenoiserTraining
@@ -92,6 +94,8 @@ def train_denoiser(config: dict[str, Any], training: dict[str, Any]) -> None:
     }
     check_passed_snapshots(snapshots, inputs, folder_of(config, settings, inputs), export)
     check_replaced(config, settings, *snapshots.values())
+    if new := new_weights(settings.loss, build_denoiser(settings.denoiser)):
+        print(f"trained from the start, since the initial network lacks them: {', '.join(new)}")
 
     def save(own: DenoiserTraining, state: TrainingState) -> None:
         weights, record = {**state.weights, **state.average}, record_of(own, inputs, state, started_at)

@@ -18,6 +18,7 @@ from skiptune.denoisers import build_denoiser
 from skiptune.errors import SkiptuneError
 from skiptune.evaluation.extractors import load_extractor
 from skiptune.training.loop import train
+from skiptune.training.objectives import new_weights
 from skiptune.training.objectives.inputs import inputs_of
 from skiptune.training.objectives.teacher import begin_as
 from skiptune.training.settings import DenoiserTraining
@@ -128,9 +129,18 @@ def test_layers_that_the_start_lacks_are_new(tmp_path: Path) -> None:
     kept = train(continued(denoiser=grown, learning_rate=0.0), tmp_path / "grown").average
     old = start.denoiser.state_dict()
     assert all(torch.equal(kept[key], old[key]) for key in kept if key in old)
-    assert {key.split(".")[-2] for key in kept if key not in old} == {"norm2", "qkv", "proj"}
-    with pytest.raises(SkiptuneError, match="differs from the one it begins as in .*(norm2|proj|qkv)"):
-        begin_as(start.denoiser, build_denoiser(grown), may_grow=True)  # loses layers
+    new = new_weights(continued(denoiser=grown).loss, build_denoiser(grown))
+    assert set(new) == kept.keys() - old.keys() and {key.split(".")[-2] for key in new} == {
+        "norm2",
+        "qkv",
+        "proj",
+    }
+    for student, teacher, may_grow in (
+        (start.denoiser, build_denoiser(grown), True),  # loses layers
+        (build_denoiser(grown), start.denoiser, False),  # as the students of the distillations
+    ):
+        with pytest.raises(SkiptuneError, match="differs from the one it begins as in .*(norm2|proj|qkv)"):
+            begin_as(student, teacher, may_grow=may_grow)
 
 
 def configuration(path: str) -> dict[str, Any]:

@@ -105,6 +105,19 @@ def make_objective(settings: Mapping[str, Any], denoiser: Denoiser) -> Objective
     return FROM_TEACHER[settings["name"]](denoiser, load_teacher(settings["teacher"], folder), **arguments)
 
 
+def new_weights(settings: Mapping[str, Any], denoiser: Denoiser) -> list[str]:
+    """Weights of ``denoiser`` that the ``initial`` network of a loss lacks; none without such a network.
+
+    Raises SkiptuneError as ``make_objective``.
+    """
+    if "initial" not in settings:
+        return []
+    initial = load_teacher(settings["initial"], settings.get("checkpoints", "checkpoints"))
+    begin_as(denoiser, initial, may_grow=True)
+    given = initial.state_dict().keys()
+    return [name for name in denoiser.state_dict() if name not in given]
+
+
 def _loss(settings: Mapping[str, Any]) -> dict[str, Any]:
     apart = ("autoencoder", "initial", "checkpoints") if "initial" in settings else ("autoencoder",)
     return {key: value for key, value in settings.items() if key not in apart}

@@ -151,6 +151,7 @@ def course_above_others(curves: Curves) -> float:
     return min(_values(course)) - min(value for curve in others for value in _values(curve))
 
 
+_NEVER_DOWN = Part(least_step, "best {x} minus that of the {group} before, where it is least", "at least 0")
 _UP_IN_ALL = Part(shift, "best {x} at the largest {group} minus that at the smallest")
 
 SHAPES = {
@@ -177,9 +178,7 @@ SHAPES = {
     "best_rises": Shape(
         "Lowest point moves up from curve to curve and stays below the last {x}",
         {
-            "never moves down": Part(
-                least_step, "best {x} minus that of the {group} before, where it is least", "at least 0"
-            ),
+            "never moves down": _NEVER_DOWN,
             "moves up in all": _UP_IN_ALL,
             "stays below": Part(
                 last_above_before,
@@ -190,11 +189,7 @@ SHAPES = {
     ),
     "best_never_falls": Shape(
         "Lowest point never moves down from curve to curve",
-        {
-            "never moves down": Part(
-                least_step, "best {x} minus that of the {group} before, where it is least", "at least 0"
-            )
-        },
+        {"never moves down": _NEVER_DOWN},
         each=False,
         besides={"moves up in all": _UP_IN_ALL},
     ),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,11 +30,12 @@ ROOT = Path(__file__).resolve().parents[2]
 def composed() -> Callable[..., dict[str, Any]]:
     """`composed("scale=paper", ...)`: plain values of configs/reproduce.yaml."""
 
-    def composed(*overrides: str) -> dict[str, Any]:
+    @functools.cache
+    def once(*overrides: str) -> dict[str, Any]:
         with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
             return OmegaConf.to_container(compose("reproduce", list(overrides)), resolve=True)  # type: ignore
 
-    return composed
+    return lambda *overrides: copy.deepcopy(once(*overrides))
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,10 @@
 import json
+import os
 from pathlib import Path
+
+# Before torch is imported, here and in what tests start: processes that have more threads than there are cores
+# wait for each other most of the time.
+os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 
 import pytest
 from safetensors.torch import load_file

@@ -58,7 +58,7 @@ def test_a_table_of_prompts(small: Scale, bench: Bench, tmp_path: Path) -> None:
             "rows": rows,
             "claims": [claim],
             "figures": [
-                {"draw": "differences", "metrics": ["score"], "linear_within": 0.01, "caption": "c"},
+                {"draw": "effects", "metrics": ["score"], "linear_within": 0.01, "caption": "c"},
                 {"draw": "plane", "x": "distance", "y": "score", "y_minus_baseline": True, "caption": "c",
                  "y_title": {"desk": "agreement"}},
                 {"draw": "importance_map", "metric": "importance", "caption": "c"},
@@ -81,7 +81,7 @@ def test_a_table_of_prompts(small: Scale, bench: Bench, tmp_path: Path) -> None:
     assert gain.value == pytest.approx(value.value - base["score"].value) and "gain" not in base
     assert gain.high - gain.low < value.high - value.low  # the pairs leave out what prompts share
     assert f"{gain.value:.4f} [" in page
-    for name in ("differences", "plane", "importance_map", "prompt_grid", "lines"):
+    for name in ("effects", "plane", "importance_map", "prompt_grid", "lines"):
         with Image.open(folder / f"supplement_test_{name}.png") as picture:
             colours = picture.convert("RGB").getcolors(1_000_000)
             assert colours is not None and len(colours) > 20

@@ -2,7 +2,7 @@ import json
 import os
 from pathlib import Path
 
-# Before torch is imported, here and in what tests start: processes that have more threads than there are cores
+# Before torch is imported, here and in what tests start: processes with more threads than there are cores
 # wait for each other most of the time.
 os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 

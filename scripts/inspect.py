@@ -83,7 +83,8 @@ def write_converted(checkpoint: Checkpoint, options: argparse.Namespace, like: d
 def official_models() -> dict[str, dict[str, Any]]:
     """The configurations of the official models, by name."""
     models = {path.stem: yaml.safe_load(path.read_text()) for path in sorted(MODELS.glob("*.yaml"))}
-    return {name: model for name, model in models.items() if model["kind"] == "official"}
+    # A file may inherit its kind: then it is that of another network, which is in the list itself.
+    return {name: model for name, model in models.items() if model.get("kind") == "official"}
 
 
 def file_format(path: Path) -> str:

@@ -22,9 +22,11 @@ LOCKING = --universal --fork-strategy fewest --generate-hashes --python-version 
 TABLES    = $(patsubst configs/table/%.yaml,%,$(wildcard configs/table/$(PAPER)/*.yaml))
 COMMA    := ,
 SPACE    := $(subst ,, )
-# Those of the desk, teachers, autoencoders and feature networks before what is made from them.
+# Those of the desk, teachers, autoencoders and feature networks before what is made from them; each of EDM2 goes on with
+# the weights of the one before it.
 DESK      = $(filter-out %_imagenet64 edm_imagenet64_% %_cifar10 %_celeba,$(patsubst configs/training/%.yaml,%,$(wildcard configs/training/*.yaml)))
-FIRST     = edm_glyphs edm2_glyphs autoencoder_glyphs glyphs_features
+EDM2      = edm2_glyphs edm2_glyphs_attention edm2_glyphs_midnoise edm2_glyphs_lownoise edm2_glyphs_widenoise
+FIRST     = edm_glyphs $(EDM2) autoencoder_glyphs glyphs_features
 TRAININGS = $(FIRST) $(filter-out $(FIRST) ddim1_digits,$(DESK))
 # Trained from four more seeds, for intervals that hold the spread of trainings. ddim2_digits exports ddim1_digits on its way.
 SEEDED    = ddim2_digits s2dm_skip2_digits s2dm_skip10_digits s2dm_skip50_digits s2dm_weights50_digits s2dm_algorithm1_digits

@@ -87,6 +87,11 @@ def test_all_tables_and_trainings_are_found(root: Path) -> None:
         assert (path.stem in names) != (of_paper_scale or on_the_way)
     assert "training.seed=$seed suffix=_seed$seed" in trainings and names.count("ddim2_digits") == 2
     assert names.index("edm_glyphs") < names.index("cd_glyphs")  # a teacher comes before its students
+    for name in names:
+        path = root / f"configs/training/{name}.yaml"
+        start = re.search(r"\binitial: (\w+)", path.read_text()) if path.exists() else None
+        if start and start[1] in names:  # null: random weights
+            assert names.index(start[1]) < names.index(name), name
 
 
 def test_official_files(root: Path) -> None:

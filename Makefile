@@ -100,7 +100,7 @@ browse: $(STAMP) ## Look at offline runs in the terminal (the viewer of Weights 
 dashboard: $(STAMP) ## A dashboard of PAPER on the site of Weights & Biases, for ENTITY (a user or team there)
 	@$(PY) scripts/dashboard.py paper=$(PAPER) entity=$(ENTITY) scale=$(SCALE) $(ARGS)
 
-train-desk-models: $(TESTS) ## Train all desk models, shipped or not yet (a night on 2 cores; stop and go on at will)
+train-desk-models: $(TESTS) ## Train all desk models, shipped or not yet (about a day on 2 cores; stop and go on at will)
 	@for name in $(TRAININGS); do \
 	    model=; if [ -f configs/model/$$name.yaml ]; then model=model=$$name; fi; \
 	    $(PY) scripts/train.py training=$$name $$model $(ARGS) || exit; \

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 TEXTS = [ROOT / "README.md", *sorted((ROOT / "configs").rglob("*.yaml"))]
 WRITTEN = re.compile(r"python scripts/(\w+)\.py([^#`\n;&)(]*)")
 HYDRA = {"measure", "sample", "reproduce", "train", "tune"}
-OTHER = {"status", "report", "tables", "dashboard", "verify_golden", "inspect", "paper_check"}
+OTHER = {"status", "report", "dashboard", "verify_golden", "inspect", "paper_check"}
 
 
 def commands():

@@ -13,11 +13,11 @@ from skiptune.denoisers.layers import (
     Conv2d,
     PositionalEmbedding,
     UNetBlock,
-    group_norm,
     kaiming_,
     kaiming_uniform,
     silu,
 )
+from skiptune.denoisers.normalisation import group_norm
 
 
 class DhariwalUNet(nn.Module):

@@ -21,7 +21,8 @@ from skiptune.denoisers.guided_layers import (
     timestep_embedding,
     zeroed,
 )
-from skiptune.denoisers.layers import GroupNorm, silu
+from skiptune.denoisers.layers import silu
+from skiptune.denoisers.normalisation import GroupNorm
 from skiptune.denoisers.transformer import SpatialTransformer
 from skiptune.errors import SkiptuneError
 

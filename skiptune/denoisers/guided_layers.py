@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from skiptune.denoisers.layers import GroupNorm, silu
+from skiptune.denoisers.layers import silu
+from skiptune.denoisers.normalisation import GroupNorm
 
 Layer = TypeVar("Layer", bound=nn.Module)
 
@@ -122,7 +123,7 @@ class ResBlock(nn.Module):
         norm, _, dropout, conv = self.out_layers
         if self.scale_shift:
             scale, shift = modulation.chunk(2, dim=1)
-            h = torch.addcmul(shift, norm(h), scale + 1)
+            h = norm(h, scale + 1, shift)
         else:
             h = norm(h + modulation)
         return shortcut + conv(dropout(silu(h)))

@@ -12,19 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
-class GroupNorm(nn.GroupNorm):
-    """Group normalisation of float16 features too: its parameters stay float32."""
-
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name of the base class
-        return F.group_norm(
-            input, self.num_groups, self.weight.to(input.dtype), self.bias.to(input.dtype), self.eps
-        )
-
-
-def group_norm(channels: int, eps: float) -> GroupNorm:
-    """Group normalisation with ``min(32, channels // 4)`` groups."""
-    return GroupNorm(min(32, channels // 4), channels, eps=eps)
+from skiptune.denoisers.normalisation import group_norm
 
 
 def filter_kernel(taps: Sequence[float]) -> Tensor:
@@ -227,7 +215,7 @@ class UNetBlock(nn.Module):
         modulation = self.affine(emb)[:, :, None, None].to(h.dtype)
         if self.adaptive_scale:
             scale, shift = modulation.chunk(2, dim=1)
-            h = torch.addcmul(shift, self.norm1(h), scale + 1)
+            h = self.norm1(h, scale + 1, shift)
         else:
             h = self.norm1(h + modulation)
         h = self.conv1(F.dropout(silu(h), self.dropout, self.training))

@@ -13,14 +13,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from skiptune.denoisers.layers import silu
+from skiptune.denoisers.normalisation import GroupNorm
 
 MakeAttention = Callable[[int], nn.Module]
 """channels -> the attention layer for them."""
 
 
-def group_norm(channels: int, groups: int = 32) -> nn.GroupNorm:
+def group_norm(channels: int, groups: int = 32) -> GroupNorm:
     """Group normalisation, with the official 32 groups unless told."""
-    return nn.GroupNorm(groups, channels, eps=1e-6)
+    return GroupNorm(groups, channels, eps=1e-6)
 
 
 class ResnetBlock(nn.Module):

@@ -14,9 +14,9 @@ from skiptune.denoisers.layers import (
     FourierEmbedding,
     PositionalEmbedding,
     UNetBlock,
-    group_norm,
     xavier_uniform,
 )
+from skiptune.denoisers.normalisation import group_norm
 
 HALF_POWER = math.sqrt(0.5)
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from skiptune.denoisers.guided_layers import Conv2d, attend, zeroed
-from skiptune.denoisers.layers import GroupNorm
+from skiptune.denoisers.normalisation import GroupNorm
 
 
 class Linear(nn.Linear):

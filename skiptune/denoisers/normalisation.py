@@ -1,0 +1,62 @@
+"""Group normalisation (Wu & He 2018) and the scale and shift with which ADM conditions a block on it.
+
+Dhariwal & Nichol 2021, section 4.2: ``AdaGN(h, y) = y_s GroupNorm(h) + y_b``.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class GroupNorm(nn.GroupNorm):
+    """Group normalisation of float16 features too: its parameters stay float32."""
+
+    def forward(
+        self,
+        input: Tensor,  # noqa: A002 - the name of the base class
+        scale: Tensor | None = None,
+        shift: Tensor | None = None,
+    ) -> Tensor:
+        """``input`` is ``[N, C, H, W]``; ``scale`` and ``shift``, both or neither, ``[1 or N, C, 1, 1]``."""
+        if _has_fast_sums(input):
+            return self._by_sums(input, scale, shift)
+        h = F.group_norm(
+            input, self.num_groups, self.weight.to(input.dtype), self.bias.to(input.dtype), self.eps
+        )
+        return h if scale is None or shift is None else torch.addcmul(shift, h, scale)
+
+    def _by_sums(self, x: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
+        """As ``forward``, all factors applied in one pass: half of the time of PyTorch's CPU kernel, or less.
+
+        As there, the variance is the mean of the squares minus the square of the mean.
+        """
+        pixels = x.permute(0, 2, 3, 1).flatten(1, 2)  # [N, HW, C], a view
+        mean, square = (
+            sums.unflatten(1, (self.num_groups, -1)).mean(2) / pixels.shape[1]
+            for sums in (pixels.sum(1), pixels.square().sum(1))
+        )
+        deviation = (square - mean.square()).clamp_min(0).add(self.eps).sqrt()
+        width = x.shape[1] // self.num_groups
+        weight = self.weight / deviation.repeat_interleave(width, dim=1)
+        bias = self.bias - mean.repeat_interleave(width, dim=1) * weight
+        if scale is not None and shift is not None:
+            weight, bias = weight * scale.flatten(1), bias * scale.flatten(1) + shift.flatten(1)
+        return torch.addcmul(bias[:, :, None, None], x, weight[:, :, None, None])
+
+
+def _has_fast_sums(x: Tensor) -> bool:
+    """Channels innermost, on a CPU, and no gradient asked for, whose own kernel is the faster one."""
+    return (
+        not torch.is_grad_enabled()
+        and x.device.type == "cpu"
+        and x.dtype == torch.float32
+        and x.dim() == 4
+        and x.is_contiguous(memory_format=torch.channels_last)
+    )
+
+
+def group_norm(channels: int, eps: float) -> GroupNorm:
+    """Group normalisation with ``min(32, channels // 4)`` groups."""
+    return GroupNorm(min(32, channels // 4), channels, eps=eps)

@@ -4,9 +4,16 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors import safe_open
 
-from experiments.golden.networks import Unsupported, build_network, check_network
+from experiments.golden.networks import (
+    Unsupported,
+    build_network,
+    check_network,
+    network_outputs,
+    produce,
+)
 from experiments.golden.verify import read_manifest, runner_for, verify_case
 
 REPOSITORY = Path(__file__).parents[2]
@@ -46,6 +53,17 @@ def check(root, case):
 @pytest.mark.parametrize("case", networks(KEPT))
 def test_kept_case(case):
     check(KEPT, case)
+
+
+@pytest.mark.parametrize("case", [case for case in networks(KEPT) if is_edm(case)])
+def test_kept_case_in_the_layout_of_sampling(golden, case):
+    """Channels innermost, where normalisation on a CPU is computed in another way."""
+    entry, denoiser, io = golden(case)
+    denoiser.to(memory_format=torch.channels_last)
+    outputs = network_outputs(denoiser, entry, io)
+    with torch.no_grad():
+        found = list(produce(entry, io, outputs))
+    assert found and all(one.passed for one in found), found
 
 
 @pytest.mark.parametrize("case", networks(SHARED, without=list(read_manifest(KEPT).values())))

@@ -123,7 +123,7 @@ class ResBlock(nn.Module):
         norm, _, dropout, conv = self.out_layers
         if self.scale_shift:
             scale, shift = modulation.chunk(2, dim=1)
-            h = norm(h, scale + 1, shift)
+            h = norm(h, (scale + 1, shift))
         else:
             h = norm(h + modulation)
         return shortcut + conv(dropout(silu(h)))

@@ -215,7 +215,7 @@ class UNetBlock(nn.Module):
         modulation = self.affine(emb)[:, :, None, None].to(h.dtype)
         if self.adaptive_scale:
             scale, shift = modulation.chunk(2, dim=1)
-            h = self.norm1(h, scale + 1, shift)
+            h = self.norm1(h, (scale + 1, shift))
         else:
             h = self.norm1(h + modulation)
         h = self.conv1(F.dropout(silu(h), self.dropout, self.training))

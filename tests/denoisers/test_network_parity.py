@@ -15,6 +15,7 @@ from experiments.golden.networks import (
     produce,
 )
 from experiments.golden.verify import read_manifest, runner_for, verify_case
+from skiptune.denoisers.normalisation import GroupNorm
 
 REPOSITORY = Path(__file__).parents[2]
 KEPT, SHARED = REPOSITORY / "tests/data/golden", REPOSITORY.parent / "shared/golden"
@@ -59,11 +60,16 @@ def test_kept_case(case):
 def test_kept_case_in_the_layout_of_sampling(golden, case):
     """Channels innermost, where normalisation on a CPU is computed in another way."""
     entry, denoiser, io = golden(case)
-    denoiser.to(memory_format=torch.channels_last)
-    outputs = network_outputs(denoiser, entry, io)
+    layouts = set()
+    for layer in denoiser.to(memory_format=torch.channels_last).modules():
+        if isinstance(layer, GroupNorm):
+            layer.register_forward_pre_hook(
+                lambda _, given: layouts.add(given[0].is_contiguous(memory_format=torch.channels_last))
+            )
     with torch.no_grad():
-        found = list(produce(entry, io, outputs))
+        found = list(produce(entry, io, network_outputs(denoiser, entry, io)))
     assert found and all(one.passed for one in found), found
+    assert layouts == {True}
 
 
 @pytest.mark.parametrize("case", networks(SHARED, without=list(read_manifest(KEPT).values())))

@@ -44,7 +44,7 @@ def test_scale_and_shift(norm, layout, batch):
     x = torch.randn(3, 12, 8, 8).contiguous(memory_format=layout)
     scale, shift = torch.randn(2, batch, 12, 1, 1)
     with torch.no_grad():
-        y = norm(x, scale, shift)
+        y = norm(x, (scale, shift))
     torch.testing.assert_close(y.double(), exact(norm, x) * scale + shift, rtol=1e-4, atol=1e-5)
 
 

@@ -71,6 +71,7 @@ reproduce-ip-figure-%: $(TESTS) FORCE ## Figure N of Importance Probe
 	@$(call TABLE,importance_probe/figure_$*)
 
 # Without GPUS all tables in one process, which starts its workers once. Ranks stop with the first that fails, hence the loop.
+# Two of the papers have no text to image.
 reproduce-all: $(if $(filter skip_tuning s2dm,$(PAPER)),$(STAMP),$(TESTS)) ## Every table and figure (of PAPER=skip_tuning, ...); one that fails does not stop the others
 	@$(if $(filter-out 0 1,$(GPUS)),failed=; for table in $(TABLES); do $(call TABLE,$$table) || failed="$$failed $$table"; done; \
 	if [ -n "$$failed" ]; then echo "error: not made:$$failed" >&2; exit 1; fi,\

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
+from experiments.config_files import choice, choices
 from experiments.measurement import SeedBlocks
 from experiments.scale import Config, Role, Scale, disjoint
 from skiptune.errors import SkiptuneError
@@ -17,19 +19,19 @@ def parse_scale(config: Config, bench_device: str) -> Scale:
     """The scale of a resolved configuration (``configs/reproduce.yaml``), on a device.
 
     Raises:
-        SkiptuneError: select and report seeds overlap.
+        SkiptuneError: select and report seeds overlap; a role's model or features are not there.
     """
     scale = config["scale"]
     blocks = disjoint({key: SeedBlocks.of(value) for key, value in scale["seeds"].items()})
     return Scale(
         name=scale["name"],
-        roles={name: parse_role(role) for name, role in scale["roles"].items()},
+        roles={name: parse_role(name, role) for name, role in scale["roles"].items()},
         micro_batch=parse_micro_batch(scale["micro_batch"]),
         noise_device=scale["noise_device"],
         precision=scale["precision"],
         compile=scale["compile"],
-        samplers=config["samplers"],
-        extractors=config["extractors"],
+        samplers=choices("sampler"),
+        extractors=choices("features"),
         checkpoints=Path(str(config["checkpoints"])),
         device=bench_device,
         protocol=table_protocol(scale["protocol"], blocks["report"]),
@@ -49,9 +51,20 @@ def parse_micro_batch(value: Any) -> int | None:
     return value
 
 
-def parse_role(role: Config) -> Role:
-    """The role of a resolved configuration."""
-    return Role(**{**role, "suffixes": tuple(role.get("suffixes", ("",)))})
+def parse_role(name: str, role: Config) -> Role:
+    """The role of a resolved configuration, whose model and features are names in ``configs``.
+
+    Raises:
+        SkiptuneError: there are none of these names, a setting that no role has.
+    """
+    known = [field.name for field in dataclasses.fields(Role)]
+    if unknown := [key for key in role if key not in known]:
+        raise SkiptuneError(f"scale.roles.{name}.{unknown[0]}: no such setting; settings: {', '.join(known)}")
+    for group in ("model", "features"):
+        if not isinstance(given := role.get(group), str):
+            raise SkiptuneError(f"scale.roles.{name}.{group} is {given!r}: name one of configs/{group}")
+    parts = {group: choice(group, role[group]) for group in ("model", "features")}
+    return Role(**{**role, **parts, "suffixes": tuple(role.get("suffixes", ("",)))})
 
 
 def table_protocol(name: str, report: SeedBlocks) -> Protocol:

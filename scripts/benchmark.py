@@ -23,7 +23,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import yaml
 from hydra import compose, initialize_config_dir
 
 from experiments.benchmarks.loading import SYSTEMS, benchmark_loading, render_loading
@@ -37,13 +36,13 @@ from experiments.benchmarks.scaling import benchmark_scaling, predicted, render_
 from experiments.benchmarks.sharing import benchmark_sharing, render_sharing, searches
 from experiments.benchmarks.training import benchmark_training, render_training
 from experiments.benchmarks.tuning import benchmark_tuning, render_tuning
+from experiments.config_files import CONFIGS, choice, choice_names
 from experiments.measurement import SeedBlocks
 from experiments.samples import SampleMeasurement
 from experiments.scale_config import parse_scale
 from experiments.tables.read import parse_table
 from experiments.tuning.tune import Task
 from scripts.shared.common import (
-    CONFIGS,
     USER_ERROR,
     complain,
     make_bench,
@@ -86,7 +85,7 @@ def main(arguments: list[str]) -> None:
 def settings_of_subject(arguments: list[str]) -> dict[str, Any]:
     """``SUBJECT key=value ...``. Raises SkiptuneError for an unknown subject, or as ``settings_of``."""
     subject, *pairs = arguments or [""]
-    known = sorted(path.stem for path in (Path(CONFIGS) / "benchmark").glob("*.yaml"))
+    known = choice_names("benchmark")
     if subject not in known:
         raise SkiptuneError(f"unknown benchmark {subject!r}; choose one of {', '.join(known)}")
     return settings_of(f"benchmark/{subject}", pairs)
@@ -104,8 +103,8 @@ def sampling(settings: dict[str, Any]) -> Outcome:
     """Images per second."""
     kind = device(settings["device"]).type
     report = benchmark_sampling(
-        resolve_model(model("edm_glyphs"), Path("checkpoints")),
-        model("edm_imagenet64")["denoiser"]["kwargs"] if flag(settings, "full_size") else None,
+        resolve_model(choice("model", "edm_glyphs"), Path("checkpoints")),
+        choice("model", "edm_imagenet64")["denoiser"]["kwargs"] if flag(settings, "full_size") else None,
         kind,
         whole_number(settings, "images", 100),
         whole_number(settings, "repeats", 1),
@@ -121,7 +120,7 @@ def training(settings: dict[str, Any]) -> Outcome:
         raise SkiptuneError(f"precision is {precision!r}; choose of {', '.join(known)}")
     full_size = ("ddim_cifar10",) if flag(settings, "full_size") else ()
     desk, large = (
-        {name: model(name)["denoiser"] for name in names}
+        {name: choice("model", name)["denoiser"] for name in names}
         for names in (("ddim1_digits", "ddim1_glyphs"), full_size)
     )
     numbers = whole_number(settings, "batch", 1), whole_number(settings, "repeats", 1)
@@ -142,7 +141,7 @@ def sharing(settings: dict[str, Any]) -> Outcome:
 
 def scaling(settings: dict[str, Any]) -> Outcome:
     """Two processes against one, and a table of the paper's scale on many, simulated."""
-    with initialize_config_dir(CONFIGS, version_base="1.3"):
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         measured = plain(compose("measure", ["sampler=heun", "sampler.steps=5", "device=cpu"]))
         paper = plain(compose("reproduce", ["table=skip_tuning/04", "scale=paper", "device=cpu"]))
     numbers = whole_number(settings, "chunks", 2), whole_number(settings, "repeats", 1)
@@ -158,7 +157,7 @@ def precision(settings: dict[str, Any]) -> Outcome:
     blocks, size = whole_number(settings, "blocks", 2), whole_number(settings, "size", CHUNK)
     given = [f"device={settings['device']}", f"outputs={settings['outputs']}"]
     seeds = f"seeds={{first: 0, count: {blocks}, size: {size}}}"
-    with initialize_config_dir(CONFIGS, version_base="1.3"):
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         config = plain(compose("measure", ["sampler=heun", "sampler.steps=5", seeds, *given]))
     with make_bench(config) as bench:
         sampling = sampling_of(config, bench.device)
@@ -175,7 +174,9 @@ def loading(settings: dict[str, Any]) -> Outcome:
     unknown = next((name for name in names if name not in known), None)
     if unknown is not None:
         raise SkiptuneError(f"unknown system {unknown!r}; choose all or a list of {', '.join(known)}")
-    report = benchmark_loading({name: model(name) for name in names}, [known[name] for name in names])
+    report = benchmark_loading(
+        {name: choice("model", name) for name in names}, [known[name] for name in names]
+    )
     return report, render_loading, "loading_cpu"
 
 
@@ -186,7 +187,7 @@ def tuning(settings: dict[str, Any]) -> Outcome:
     fixed = ["space.rho_top=1.0", "space.time_direction=null", "device=cpu", f"outputs={settings['outputs']}"]
 
     def config(*overrides: str) -> dict[str, Any]:
-        with initialize_config_dir(CONFIGS, version_base="1.3"):
+        with initialize_config_dir(str(CONFIGS), version_base="1.3"):
             return plain(compose("tune", [*fixed, *overrides]))
 
     def task(sampler: str, first: int, seed: int) -> Task:
@@ -229,12 +230,6 @@ def metrics(settings: dict[str, Any], folder: Path) -> None:
         write((report, render_metrics, "metrics_cpu"), folder)
     if curves := growth_curves(report):
         plot_growth(curves, setup.dimension, folder / "metrics_growth_cpu.png")
-
-
-def model(name: str) -> dict[str, Any]:
-    """A configuration of configs/model."""
-    values: dict[str, Any] = yaml.safe_load((Path(CONFIGS) / "model" / f"{name}.yaml").read_text())
-    return values
 
 
 def whole_number(settings: dict[str, Any], key: str, least: int) -> int:

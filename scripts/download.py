@@ -20,9 +20,8 @@ if __name__ == "__main__":
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from scripts.shared.common import CONFIGS, USER_ERROR, command, complain
+from experiments.config_files import choice_names, choices
+from scripts.shared.common import USER_ERROR, command, complain
 from skiptune.checkpoints.fetching.download import by_hand, download
 from skiptune.checkpoints.fetching.official import OfficialFile, bytes_text
 from skiptune.checkpoints.fetching.transfer import Patience
@@ -31,8 +30,7 @@ from skiptune.errors import SkiptuneError, did_you_mean
 
 def catalogue() -> dict[str, OfficialFile]:
     """Every file of ``configs/checkpoint``, by name. Raises SkiptuneError if one of them makes no sense."""
-    paths = sorted((Path(CONFIGS) / "checkpoint").glob("*.yaml"))
-    return {path.stem: OfficialFile.of(path.stem, yaml.safe_load(path.read_text())) for path in paths}
+    return {name: OfficialFile.of(name, values) for name, values in choices("checkpoint").items()}
 
 
 @command("download")
@@ -91,7 +89,7 @@ def normalised(arguments: list[str]) -> list[str]:
 
     Raises SkiptuneError for a name that nothing has.
     """
-    known, names, others = sorted(path.stem for path in (Path(CONFIGS) / "checkpoint").glob("*.yaml")), [], []
+    known, names, others = choice_names("checkpoint"), [], []
     for before, argument in zip(["", *arguments], arguments, strict=False):
         # What follows an option is its value.
         if argument.startswith(("-", "+", "~")) or "=" in argument or before.startswith("-"):

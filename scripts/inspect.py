@@ -22,6 +22,7 @@ from typing import Any
 
 import yaml
 
+from experiments.config_files import Config, choices
 from skiptune.checkpoints.building.convert import convert
 from skiptune.checkpoints.building.diffusers_folder import is_diffusers_folder, load_port, report_folder
 from skiptune.checkpoints.building.load import Checkpoint, load_checkpoint
@@ -29,7 +30,6 @@ from skiptune.checkpoints.building.report import report
 from skiptune.errors import SkiptuneError
 from skiptune.runtime.files import file_digest, write_atomic
 
-MODELS = Path(here).parent / "configs" / "model"
 USER_ERROR = 2
 
 
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     models = official_models()
     known = {name: model["denoiser"] for name, model in models.items()}
     if options.model is not None and options.model not in known:
-        raise SkiptuneError(f"no model {options.model!r} in {MODELS}; there are {', '.join(known)}")
+        raise SkiptuneError(f"no model {options.model!r} in configs/model; there are {', '.join(known)}")
     description = known.get(options.model)
     checkpoint = load_checkpoint(options.file, description, options.autoencoder, list(known.values()))
     print(f"file: {options.file}, {options.file.stat().st_size:,} bytes")
@@ -80,11 +80,9 @@ def write_converted(checkpoint: Checkpoint, options: argparse.Namespace, like: d
     print(f"move them to checkpoints/ and configs/model/, and it is model={options.convert.stem}")
 
 
-def official_models() -> dict[str, dict[str, Any]]:
+def official_models() -> dict[str, Config]:
     """The configurations of the official models, by name."""
-    models = {path.stem: yaml.safe_load(path.read_text()) for path in sorted(MODELS.glob("*.yaml"))}
-    # A file may inherit its kind: then it is that of another network, which is in the list itself.
-    return {name: model for name, model in models.items() if model.get("kind") == "official"}
+    return {name: model for name, model in choices("model").items() if model["kind"] == "official"}
 
 
 def file_format(path: Path) -> str:
@@ -101,7 +99,7 @@ def file_format(path: Path) -> str:
     return "torch (before 1.6)" if b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19." in head[:16] else "pickle"
 
 
-def model_yaml(checkpoint: Checkpoint, options: argparse.Namespace, sha256: str, like: dict[str, Any]) -> str:
+def model_yaml(checkpoint: Checkpoint, options: argparse.Namespace, sha256: str, like: Config) -> str:
     """A model configuration for the converted file, with the data set and rounding of the one it is like."""
     name = options.convert.stem
     prompts = " prompts=TEXT" if checkpoint.description["class"] == "TextToImage" else ""

@@ -31,7 +31,7 @@ from experiments.needs_report import needs_list, needs_page
 from experiments.scale import Scale
 from experiments.tables.config import TableConfig
 from scripts.download import catalogue
-from scripts.shared.common import CONFIGS, USER_ERROR, complain
+from scripts.shared.common import USER_ERROR, complain
 from scripts.shared.tables import composed, read_table, scale_of, table_names, take
 from skiptune.errors import SkiptuneError
 from skiptune.runtime.files import write_atomic
@@ -59,7 +59,7 @@ def main(arguments: list[str]) -> int:
 def check(name: str, scale: Scale) -> tuple[TableConfig, Needs] | str:
     """A table with its needs, or what is wrong with its configuration."""
     try:
-        table = read_table(Path(CONFIGS) / "table" / f"{name}.yaml", name)
+        table = read_table(name)
         return table, needs_of(table, scale)
     except (SkiptuneError, TypeError, KeyError) as error:
         return " ".join(f"{error}".split())[:200] or type(error).__name__

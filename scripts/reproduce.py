@@ -27,6 +27,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from experiments.bench import Bench
+from experiments.config_files import choice_names
 from experiments.cost import dry_run
 from experiments.fitting import with_fitting_batches
 from experiments.make_table import make_table, measure_floors, measure_rows
@@ -40,7 +41,6 @@ from experiments.tables.render import render_text
 from experiments.tracking.runs import row_runs, table_run
 from experiments.wanted import seeded
 from scripts.shared.common import (
-    CONFIGS,
     USER_ERROR,
     check_tracking,
     check_writable,
@@ -208,9 +208,9 @@ def table_names(given: str) -> list[str]:
 
 def table_file(name: str) -> str:
     """``<paper>/<NN>`` in ``configs/table``; ``figure_``, ``appendix_`` or ``supplement_`` may come first."""
-    tables = Path(CONFIGS) / "table"
+    tables = choice_names("table")
     match = re.fullmatch(r"(\w+)/(\w+)", name)
-    papers = sorted(path.name for path in tables.iterdir())
+    papers = sorted({table.partition("/")[0] for table in tables})
     if match is None:
         raise SkiptuneError(
             f"no table is called {name!r}: write table=PAPER/NUMBER; papers: {', '.join(papers)}"
@@ -219,10 +219,10 @@ def table_file(name: str) -> str:
         guess = did_you_mean(paper, papers) or "."
         raise SkiptuneError(f"no paper is called {paper!r}{guess} Papers: {', '.join(papers)}")
     number = re.sub(r"\d+$", lambda digits: digits[0].zfill(2), match[2])
-    if not (tables / paper / f"{number}.yaml").is_file():
-        known = ", ".join(path.stem.lstrip("0") for path in sorted((tables / paper).glob("*.yaml")))
+    if f"{paper}/{number}" not in tables:
+        known = [own.lstrip("0") for table in tables for of, _, own in [table.partition("/")] if of == paper]
         raise SkiptuneError(
-            f"there is no table {match[2]} of {paper} yet; tables of this paper: {known or 'none'}"
+            f"there is no table {match[2]} of {paper}; tables of this paper: {', '.join(known)}"
         )
     return f"{paper}/{number}"
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from experiments.config_files import choice
 from skiptune.checkpoints.desk import DESK_FOLDER, load_coefficients, load_desk_denoiser
 from skiptune.evaluation.evaluation import Evaluation
 from skiptune.interventions.build import INTERVENTIONS
@@ -23,13 +24,6 @@ DENOISERS = sorted(
 
 def read(path):
     return yaml.safe_load((CONFIGS / path).read_text())
-
-
-def model_of(name):
-    """The configuration of a model, which may begin as that of another."""
-    values = read(f"model/{name}.yaml")
-    bases = [base for base in values.pop("defaults", []) if base != "_self_"]
-    return {key: value for each in (*map(model_of, bases), values) for key, value in each.items()}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(CONFIGS)))
@@ -75,7 +69,7 @@ def training_of(name):
 
 @pytest.mark.parametrize("name", ["rho_free_glyphs", "rho_sigmoid_glyphs"])
 def test_shipped_coefficients_were_learned_as_the_config_says(name):
-    model, training = model_of("edm_glyphs"), read(f"training/{name}.yaml")
+    model, training = choice("model", "edm_glyphs"), read(f"training/{name}.yaml")
     assert training.pop("kind") == "skip_coefficients" and training.pop("name") == name
     record = json.loads((DESK_FOLDER / f"{name}.json").read_text())
     described = {"name": name, "denoiser": model["denoiser"], "dataset": model["dataset"], **training}
@@ -88,7 +82,7 @@ def test_shipped_coefficients_were_learned_as_the_config_says(name):
 def test_a_shipped_denoiser_was_trained_as_the_config_says(name):
     """But for the device: a GPU takes the same images, times and noise."""
     record = json.loads((DESK_FOLDER / f"{name}.json").read_text())["settings"]
-    model, training = model_of(name), training_of(name)
+    model, training = choice("model", name), training_of(name)
     assert training.pop("kind") == "denoiser"
     record["loss"].setdefault("name", "edm")  # records from before losses had names
     described = {"name": name, "denoiser": model["denoiser"], "dataset": model["dataset"], **training}

@@ -10,7 +10,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from scripts.benchmark import settings_of_subject
 from scripts.reproduce import normalised
-from scripts.shared.common import CONFIGS, settings_of
+from scripts.shared.common import settings_of
 
 ROOT = Path(__file__).parents[1]
 TEXTS = [ROOT / "README.md", *sorted((ROOT / "configs").rglob("*.yaml"))]
@@ -49,7 +49,7 @@ def test_all_kinds_of_commands_are_found_and_known():
 
 @pytest.mark.parametrize("script", sorted(HYDRA))
 def test_hydra_takes_what_is_written(script):
-    with initialize_config_dir(CONFIGS, version_base="1.3"):
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         for (name, *arguments), path in COMMANDS.items():
             if name != script:
                 continue

@@ -22,9 +22,9 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from experiments.bench import Bench
+from experiments.config_files import CONFIGS
 from experiments.tracking.runs import Tracked
 from scripts.shared.complaints import check_keys, check_places, explained
-from scripts.shared.usage import FOLDER
 from skiptune.checkpoints.models import resolve_model
 from skiptune.errors import SkiptuneError
 from skiptune.evaluation.extractors import ExtractorRef
@@ -40,7 +40,6 @@ from skiptune.runtime.store import RunStore
 from skiptune.runtime.tracking import RunInfo, Tracker, check_tracker, default_tracker, make_tracker
 from skiptune.runtime.workers import Workers, default_workers
 
-CONFIGS = str(FOLDER)
 USER_ERROR, INTERRUPTED = 2, 130  # exit codes
 GENERATION = ("sampler", "intervention", "micro_batch", "noise_device", "precision", "compile")
 
@@ -66,7 +65,7 @@ def settings_of(name: str, arguments: Sequence[str]) -> dict[str, Any]:
     Raises:
         SkiptuneError: a key that the file does not have, or a value that is no YAML.
     """
-    base = OmegaConf.load(Path(CONFIGS) / f"{name}.yaml")
+    base = OmegaConf.load(CONFIGS / f"{name}.yaml")
     OmegaConf.set_struct(base, True)
     if wrong := [argument for argument in arguments if argument.partition("=")[0] not in base]:
         raise SkiptuneError(f"{wrong[0]!r} is no setting: write key=value; keys: {', '.join(map(str, base))}")
@@ -94,7 +93,7 @@ def command(name: str) -> Callable[[Callable[[dict[str, Any]], None]], Callable[
             try:
                 join()
                 check_launcher()
-                check_keys(Path(CONFIGS) / f"{name}.yaml", values := plain(config))
+                check_keys(CONFIGS / f"{name}.yaml", values := plain(config))
                 function(values)
             except (SkiptuneError, OSError) as error:
                 sweep = HydraConfig.get().mode == RunMode.MULTIRUN
@@ -105,7 +104,7 @@ def command(name: str) -> Callable[[Callable[[dict[str, Any]], None]], Callable[
                     raise SystemExit(USER_ERROR) from None
                 failed = True
 
-        program = hydra.main(version_base="1.3", config_path=CONFIGS, config_name=name)(job)
+        program = hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=name)(job)
 
         @functools.wraps(function)
         def main() -> None:

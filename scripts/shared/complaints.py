@@ -6,16 +6,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
+from experiments.config_files import choices, read_yaml
 from skiptune.errors import SkiptuneError, did_you_mean
 
 PLACES = ("outputs", "results", "checkpoints", "export", "data")  # settings that name a folder
 # Settings whose files may leave keys out, which are then given with a +.
-CHECKED = ("sampler", "samplers", "intervention", "training", "model")
+CHECKED = ("sampler", "intervention", "training", "model")
 CLOSED = ("scale", "tracker")  # groups whose files name all that there is
 OPEN = ("roles", "files", "space")  # which have keys of their own, or need not have all
 
@@ -59,7 +59,7 @@ def check_keys(path: Path, config: Mapping[str, Any]) -> None:
     Raises:
         SkiptuneError: the first such key.
     """
-    file = yaml.safe_load(path.read_text(encoding="utf-8"))
+    file = read_yaml(path)
     defaults = {
         key: value for each in file["defaults"] if isinstance(each, dict) for key, value in each.items()
     }
@@ -77,10 +77,7 @@ def check_keys(path: Path, config: Mapping[str, Any]) -> None:
             _check_inside(key, [value], config[key])
     for group in CLOSED:
         if group in config:
-            files = sorted((path.parent / group).glob("*.yaml"))
-            _check_inside(
-                group, [yaml.safe_load(each.read_text(encoding="utf-8")) for each in files], config[group]
-            )
+            _check_inside(group, list(choices(group).values()), config[group])
 
 
 def _check_inside(place: str, known: Sequence[Any], given: Any) -> None:

@@ -5,10 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from experiments.config_files import choice, choice_names
 from experiments.references import RealImages, ReferenceFile, default_reference_images
-from scripts.shared.common import CONFIGS
 from skiptune.data import DATASETS, load_dataset
 from skiptune.errors import SkiptuneError
 from skiptune.runtime.sampling import SamplingSettings
@@ -53,10 +51,9 @@ def reference_of(config: dict[str, Any], settings: SamplingSettings) -> RealImag
 
 def published(name: str, checkpoints: Path) -> str:
     """The file of a reference in configs/checkpoint; another name as it is. Raises SkiptuneError."""
-    entry = Path(CONFIGS) / "checkpoint" / f"{name}.yaml"
-    if Path(name).exists() or name in DATASETS or Path(name).name != name or not entry.is_file():
+    if Path(name).exists() or name in DATASETS or name not in choice_names("checkpoint"):
         return name
-    official = yaml.safe_load(entry.read_text())
+    official = choice("checkpoint", name)
     if official["role"] != "reference":
         raise SkiptuneError(f"{name} is no reference, it is a {official['role']}")
     if not (file := checkpoints / official["file"]).is_file():

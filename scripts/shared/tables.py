@@ -8,21 +8,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from hydra import compose, initialize_config_dir
 
+from experiments.config_files import CONFIGS, choice, choice_names, read_yaml
 from experiments.scale import Scale
 from experiments.scale_config import parse_scale
 from experiments.tables.config import KINDS, PAPERS, TableConfig
 from experiments.tables.read import parse_table
-from scripts.shared.common import CONFIGS, plain
+from scripts.shared.common import plain
 from scripts.shared.complaints import check_keys
 from skiptune.errors import SkiptuneError
 from skiptune.runtime.provenance import device
 from skiptune.runtime.store import RunStore
-
-# A table file has no defaults list and no interpolation, so it can be read without Hydra, and faster.
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def take(key: str, arguments: Sequence[str], default: str) -> tuple[str, list[str]]:
@@ -34,9 +31,9 @@ def take(key: str, arguments: Sequence[str], default: str) -> tuple[str, list[st
 
 def composed(settings: Sequence[str]) -> dict[str, Any]:
     """``configs/reproduce.yaml`` with these settings. Raises SkiptuneError and Hydra's errors."""
-    with initialize_config_dir(CONFIGS, version_base="1.3"):
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         config = plain(compose("reproduce", list(settings)))
-    check_keys(Path(CONFIGS) / "reproduce.yaml", config)
+    check_keys(CONFIGS / "reproduce.yaml", config)
     return config
 
 
@@ -46,7 +43,7 @@ def looked_at(config: dict[str, Any]) -> RunStore:
     Raises:
         SkiptuneError: it is not there, and it is not the one that a fresh clone has not made yet.
     """
-    root, default = str(config["outputs"]), yaml.load((Path(CONFIGS) / "reproduce.yaml").read_text(), LOADER)
+    root, default = str(config["outputs"]), read_yaml(CONFIGS / "reproduce.yaml")
     if root != default["outputs"] and not Path(root).is_dir():
         raise SkiptuneError(f"there is no folder {root}: outputs is the run store, which holds runs/")
     return RunStore(root)
@@ -70,28 +67,23 @@ def table_configs(pattern: str = "*") -> dict[str, TableConfig]:
     Raises:
         SkiptuneError: no table matches, or one is broken.
     """
-    folder, names = Path(CONFIGS) / "table", table_names()
+    names = table_names()
     padded = re.sub(r"(?<![0-9])([0-9])$", r"0\1", pattern)
     wanted = {pattern, padded, f"{pattern}/*"}
     chosen = [name for name in names if any(fnmatch.fnmatchcase(name, one) for one in wanted)]
     if not chosen:
         raise SkiptuneError(f"no table matches {pattern!r}; tables: {', '.join(names)}")
-    return {name: read_table(folder / f"{name}.yaml", name) for name in chosen}
+    return {name: read_table(name) for name in chosen}
 
 
 def table_names() -> list[str]:
     """``<paper>/<name>`` of all tables, in the order of the papers."""
-    folder = Path(CONFIGS) / "table"
-    found = (path.relative_to(folder).with_suffix("").as_posix() for path in folder.glob("*/*.yaml"))
-    return sorted(found, key=order)
+    return sorted(choice_names("table"), key=order)
 
 
-def read_table(path: Path, name: str) -> TableConfig:
-    """One table file. Raises SkiptuneError if it is broken."""
-    try:
-        return parse_table(yaml.load(path.read_text(encoding="utf-8"), LOADER), f"table={name}")
-    except yaml.YAMLError as error:
-        raise SkiptuneError(f"{path}: {' '.join(str(error).split())}") from None
+def read_table(name: str) -> TableConfig:
+    """One table file, ``<paper>/<name>``. Raises SkiptuneError if it is broken."""
+    return parse_table(choice("table", name), f"table={name}")
 
 
 def order(name: str) -> tuple[int, int, str]:

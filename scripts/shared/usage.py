@@ -10,12 +10,12 @@ import re
 import sys
 import textwrap
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import yaml
 
-FOLDER = Path(__file__).resolve().parents[2] / "configs"
+from experiments.config_files import CONFIGS, choice_names
+
 ASKS = ("-h", "--help")
 # The blocks of a configuration that are Hydra's.
 HYDRA = re.compile(r"^(defaults|hydra):\n(?:[ \t].*\n|\n(?=[ \t]))*", re.M)
@@ -38,7 +38,7 @@ def answer_help(words: str | None, *configs: str) -> None:
 
 def usage(config: str) -> str:
     """A configuration as it is written, and the groups that it leaves to the user with their choices."""
-    text = (FOLDER / f"{config}.yaml").read_text(encoding="utf-8")
+    text = (CONFIGS / f"{config}.yaml").read_text(encoding="utf-8")
     said = f"Settings, as key=value (configs/{config}.yaml):\n\n{HYDRA.sub('', text).strip()}"
     found = list(groups(yaml.safe_load(text).get("defaults", [])))
     head = "\n\nGroups, as group=choice (what a choice sets: configs/GROUP/CHOICE.yaml):\n\n"
@@ -50,17 +50,11 @@ def groups(defaults: list[Any]) -> Iterator[str]:
     for entry in defaults:
         for group, chosen in entry.items() if isinstance(entry, dict) else ():
             if "@" not in group and not group.startswith("override "):
-                line = f"{group}: {chosen or 'none'} by default; there are {', '.join(choices(group))}"
+                line = f"{group}: {chosen or 'none'} by default; there are {', '.join(choice_names(group))}"
                 yield textwrap.fill(line, 110, subsequent_indent="  ", break_on_hyphens=False)
-
-
-def choices(group: str) -> list[str]:
-    """The choices of a group."""
-    folder = FOLDER / group
-    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
 
 
 def asked_of(group: str) -> list[str]:
     """The configurations of a group that the program's arguments name; all if they name none."""
-    known = choices(group)
+    known = choice_names(group)
     return [f"{group}/{name}" for name in [each for each in known if each in sys.argv[1:]] or known]

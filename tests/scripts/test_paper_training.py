@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import yaml
 from script_commands import ROOT, Shell
 
 from experiments.benchmarks.official_layout import write_edm
+from experiments.config_files import choice
 from skiptune.checkpoints.models import load_model, resolve_model
 from skiptune.denoisers import build_denoiser
 from skiptune.errors import SkiptuneError
@@ -78,18 +80,11 @@ def test_s2dm_makes_a_file_that_its_model_reads(shell: Shell, tmp_path: Path) ->
     name = "s2dm_skip10_cifar10"
     network = {"ch": 32, "ch_mult": [1], "num_res_blocks": 1, "attn_resolutions": [], "image_size": 8}
     network |= {"in_channels": 1, "out_ch": 1}
-    model = yaml.safe_load((ROOT / "configs/model/ddim_cifar10.yaml").read_text())
-    model |= {"name": name, "file": f"{name}.safetensors"}
+    model = copy.deepcopy(dict(choice("model", name)))
     model["denoiser"]["kwargs"]["network"]["kwargs"] |= network
     model["denoiser"]["kwargs"]["image_shape"] = [1, 8, 8]
     (checkpoints := tmp_path / "checkpoints").mkdir()
-    command = [
-        "train.py",
-        "model=ddim_cifar10",
-        f"model.name={name}",
-        f"training={name}",
-        "export=checkpoints",
-    ]
+    command = ["train.py", f"model={name}", "export=checkpoints"]
     changed = ["model.dataset=digits", "model.denoiser.kwargs.image_shape=[1,8,8]", "tracker=none"]
     changed += [
         f"model.denoiser.kwargs.network.kwargs.{key}={json.dumps(value)}" for key, value in network.items()

@@ -11,6 +11,7 @@ import pytest
 import yaml
 from script_commands import Done, Server, Shell, written
 
+from experiments import config_files
 from experiments.references import FLOOR_BLOCKS
 from experiments.tables.contract import validate_table_json
 from scripts import reproduce
@@ -151,7 +152,7 @@ def papers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir(parents=True)
     for name in ("02", "11", "figure_04", "figure_12", "appendix_c"):
         (folder / f"{name}.yaml").touch()
-    monkeypatch.setattr(reproduce, "CONFIGS", str(tmp_path))
+    monkeypatch.setattr(config_files, "CONFIGS", tmp_path)
     return folder
 
 
@@ -178,10 +179,10 @@ def test_several_tables_may_be_named(papers: Path) -> None:
     [
         (
             "skip_tuning/figure_5",
-            "figure_5 of skip_tuning yet; tables of this paper: 2, 11, appendix_c, figure_04, figure_12",
+            "figure_5 of skip_tuning; tables of this paper: 2, 11, appendix_c, figure_04, figure_12",
         ),
-        ("skip_tuning/4", "there is no table 4 of skip_tuning yet"),
-        ("skip_tuning/appendix_d", "there is no table appendix_d of skip_tuning yet"),
+        ("skip_tuning/4", "there is no table 4 of skip_tuning; tables"),
+        ("skip_tuning/appendix_d", "there is no table appendix_d of skip_tuning; tables"),
         ("figure_4", "no table is called 'figure_4': write table=PAPER/NUMBER; papers: skip_tuning"),
         ("skip_tuning/../2", "no table is called"),
     ],

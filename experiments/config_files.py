@@ -1,0 +1,68 @@
+"""The choices of a group of ``configs`` as plain values, for what names them, as a role does its model.
+
+Hydra would compose each of them again in every job, which takes longer than a table whose runs are there.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from skiptune.errors import SkiptuneError, did_you_mean
+
+Config = Mapping[str, Any]
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same values, faster
+
+
+def choice_names(group: str) -> list[str]:
+    """The choices of a group."""
+    folder = CONFIGS / group
+    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
+
+
+def choices(group: str) -> dict[str, Config]:
+    """All choices of a group by name. Raises SkiptuneError as ``choice``."""
+    return {name: choice(group, name) for name in choice_names(group)}
+
+
+@functools.cache
+def choice(group: str, name: str) -> Config:
+    """``configs/<group>/<name>.yaml`` over those that its defaults list names, as Hydra composes it.
+
+    Raises:
+        SkiptuneError: there is none of that name, or it is no YAML.
+    """
+    if not (path := CONFIGS / group / f"{name}.yaml").is_file():
+        known = choice_names(group)
+        guess = did_you_mean(name, known) or f"; there are {', '.join(known)}"
+        raise SkiptuneError(f"there is no {group} {name!r} in configs/{group}{guess}")
+    own = read_yaml(path)
+    found: Config = {}
+    for base in own.pop("defaults", ["_self_"]):
+        found = merged(found, own if base == "_self_" else choice(group, base))
+    return found
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The values of a file. Raises SkiptuneError if it is no YAML."""
+    try:
+        values: dict[str, Any] = yaml.load(path.read_text(encoding="utf-8"), LOADER)
+    except yaml.YAMLError as error:
+        raise SkiptuneError(f"{path}: {' '.join(str(error).split())}") from None
+    return values
+
+
+def merged(base: Config, over: Config) -> dict[str, Any]:
+    """``base`` with the values of ``over``, inside of mappings too."""
+    inner = {
+        key: merged(base[key], value)
+        for key, value in over.items()
+        if isinstance(value, Mapping) and isinstance(base.get(key), Mapping)
+    }
+    return {**base, **over, **inner}

@@ -33,19 +33,19 @@ class GroupNorm(nn.GroupNorm):
 
         As there, the variance is the mean of the squares minus the square of the mean.
         """
+        groups = (self.num_groups, x.shape[1] // self.num_groups)
         pixels = x.permute(0, 2, 3, 1).flatten(1, 2)  # [N, HW, C], a view
         mean, square = (
-            sums.unflatten(1, (self.num_groups, -1)).mean(2) / pixels.shape[1]
+            sums.unflatten(1, groups).mean(2, keepdim=True) / pixels.shape[1]
             for sums in (pixels.sum(1), pixels.square().sum(1))
         )
         deviation = (square - mean.square()).clamp_min(0).add(self.eps).sqrt()
-        width = x.shape[1] // self.num_groups
-        weight = self.weight.to(x.dtype) / deviation.repeat_interleave(width, dim=1)
-        bias = self.bias.to(x.dtype) - mean.repeat_interleave(width, dim=1) * weight
+        weight = self.weight.to(x.dtype).view(groups) / deviation  # [N, groups, channels of each]
+        bias = self.bias.to(x.dtype).view(groups) - mean * weight
         if adaptive is not None:
-            scale, shift = (factor.flatten(1) for factor in adaptive)
+            scale, shift = (factor.flatten(1).unflatten(1, groups) for factor in adaptive)
             weight, bias = weight * scale, bias * scale + shift
-        return torch.addcmul(bias[:, :, None, None], x, weight[:, :, None, None])
+        return torch.addcmul(bias.flatten(1)[:, :, None, None], x, weight.flatten(1)[:, :, None, None])
 
 
 def _has_fast_sums(x: Tensor) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -18,22 +18,21 @@ from skiptune.evaluation.intervals import paired_ratio_interval
 def below_limit(claim: ClaimConfig, evidence: Evidence) -> ClaimResult:
     """Is the metric of some row below the untouched model's limit of many steps?
 
-    Parameters: ``metric``; ``limit_arm``, rows of the untouched model with ever more ``steps``; ``change``,
-    below which one more doubling counts as none; ``rows`` by scale. The limit is the first row whose doubling
-    moves the metric by less than ``change``. A row is compared with it and with its own baseline, the
-    untouched model in as few steps, for where that is below the limit already the tuning is not what passes
-    it. Supported if both paired ratios of some row have upper ends below 1, in t intervals widened for the
-    number of rows (Bonferroni); contradicted if of every row some lower end is above 1. Where no doubling
-    settles, the last row stands for the limit and nothing can be supported. The effect is the larger ratio of
-    the best row.
+    Parameters: ``metric``; ``untouched``, rows of the untouched model, each of twice the steps of the one
+    before; ``change``, below which one more doubling counts as none; ``rows`` by scale. The limit is the
+    first of the untouched rows whose doubling moves the metric by less than ``change``. A row is compared
+    with it and with its own baseline, the untouched model in as few steps, for where that is below the limit
+    already the tuning is not what passes it. Supported if both paired ratios of some row have upper ends
+    below 1, in t intervals widened for the number of rows (Bonferroni); contradicted if of every row some
+    lower end is above 1. Where no doubling settles, the last row stands for the limit and nothing can be
+    supported. The effect is the larger ratio of the best row.
     """
     spec = Section(claim.parameters, f"claim {claim.id}: parameters")
-    metric, arm, change = spec.take("metric", str), spec.take("limit_arm", str), spec.number("change")
+    metric, change = spec.take("metric", str), spec.number("change")
+    untouched = [evidence.config.row(id) for id in spec.take("untouched", Sequence)]
     by_scale = spec.take("rows", Mapping)
     spec.finish()
     rows = [evidence.config.row(id) for id in by_scale.get(evidence.scale, ())]
-    untouched = [row for row in evidence.config.rows_at(evidence.scale) if row.arm == arm]
-    untouched.sort(key=lambda row: int(row.sampler["steps"]))
     few = baselines(claim, evidence, rows)
     wanted = [row.id for row in (*rows, *few, *untouched)]
     if not rows or len(untouched) < 2 or any(not evidence.series(id, metric) for id in wanted):

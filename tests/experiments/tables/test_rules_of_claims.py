@@ -258,9 +258,8 @@ def test_what_decides_is_printed_where_a_test_points_the_other_way() -> None:
 def test_below_limit(course: Sequence[float], few: float, tuned: float, expected: str) -> None:
     rows = [{"id": f"u{s}", "steps": s, "arm": "limit"} for s in (10, 20, 40)]
     rows += [{"id": "few"}, {"id": "tuned", "baseline": "few"}]
-    config = table(
-        rows, "below_limit", metric="fid", limit_arm="limit", change=0.02, rows={"desk": ["tuned"]}
-    )
+    limit = {"untouched": ["u10", "u20", "u40"], "change": 0.02}
+    config = table(rows, "below_limit", metric="fid", **limit, rows={"desk": ["tuned"]})
     values = {f"u{s}": {"fid": around(v, 0.002)} for s, v in zip((10, 20, 40), course, strict=True)}
     values |= {"few": {"fid": around(few, 0.002, 1)}, "tuned": {"fid": around(tuned, 0.002)}}
     assert verdict(config, values).verdict == expected
@@ -335,7 +334,7 @@ def of_two_rows(rule: str) -> TableConfig:
         "signs": {"tests": {"desk": [{"row": "b", "metric": "fid", "sign": "-"}]}},
         "within": {"tests": {"desk": [{"row": "b", "metric": "fid", "low": 1, "high": 2}]}},
         "sides": {"tests": {"desk": [{"row": "b", "metric": "fid", "below": 2}]}},
-        "below_limit": {"metric": "fid", "limit_arm": "arm", "change": 0.1, "rows": {"desk": ["b"]}},
+        "below_limit": {"metric": "fid", "untouched": ["a", "b"], "change": 0.1, "rows": {"desk": ["b"]}},
         "share_of_gain": {"metric": "fid", "rows": {"desk": ["b", "b"]}, "margin": 0.1},
         "beats_best": {"metric": "fid", "arms": ["arm"], "than": ["arm"]},
         "mostly_below": {"row": "b", "metrics": ["fid"]},

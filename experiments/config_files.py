@@ -6,6 +6,7 @@ Hydra would compose each of them again in every job, which takes longer than a t
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,15 @@ from skiptune.errors import SkiptuneError, did_you_mean
 Config = Mapping[str, Any]
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same values, faster
+
+
+class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """PyYAML's fastest loader, for which 1e-3 is a number as it is for Hydra."""
+
+
+Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+[eE][-+]?\d+$"), [*"-+0123456789"]
+)
 
 
 def choice_names(group: str) -> list[str]:
@@ -35,26 +44,34 @@ def choices(group: str) -> dict[str, Config]:
 def choice(group: str, name: str) -> Config:
     """``configs/<group>/<name>.yaml`` over those that its defaults list names, as Hydra composes it.
 
+    Without interpolations (``${...}``), which such a file cannot use.
+
     Raises:
-        SkiptuneError: there is none of that name, or it is no YAML.
+        SkiptuneError: there is none of that name, it is no mapping, or begins as something else than others.
     """
-    if not (path := CONFIGS / group / f"{name}.yaml").is_file():
-        known = choice_names(group)
+    known = choice_names(group)
+    if name not in known:
         guess = did_you_mean(name, known) or f"; there are {', '.join(known)}"
         raise SkiptuneError(f"there is no {group} {name!r} in configs/{group}{guess}")
-    own = read_yaml(path)
+    own = read_yaml(path := CONFIGS / group / f"{name}.yaml")
+    bases = own.pop("defaults", [])
+    if not isinstance(bases, list) or any(not isinstance(base, str) or base == name for base in bases):
+        raise SkiptuneError(f"{path}: defaults must name other files of configs/{group}")
     found: Config = {}
-    for base in own.pop("defaults", ["_self_"]):
+    for base in bases if "_self_" in bases else [*bases, "_self_"]:
         found = merged(found, own if base == "_self_" else choice(group, base))
     return found
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The values of a file. Raises SkiptuneError if it is no YAML."""
+    """The values of a file. Raises SkiptuneError if it is no YAML, or no mapping."""
     try:
-        values: dict[str, Any] = yaml.load(path.read_text(encoding="utf-8"), LOADER)
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader)
     except yaml.YAMLError as error:
         raise SkiptuneError(f"{path}: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        found = "nothing" if values is None else type(values).__name__
+        raise SkiptuneError(f"{path}: expected a mapping, found {found}")
     return values
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from experiments.config_files import Config
 from experiments.measurement import SeedBlocks
 from experiments.references import RealImages, ReferenceFile
 from experiments.samples import SampleMeasurement
@@ -17,8 +18,6 @@ from skiptune.evaluation.protocols import Protocol
 from skiptune.evaluation.scorers import ScorerRef
 from skiptune.runtime.prompted import Guidance
 from skiptune.runtime.sampling import SamplingSettings
-
-Config = Mapping[str, Any]
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from experiments.config_files import choice, choices
+from experiments.config_files import Config, choice, choices
 from experiments.measurement import SeedBlocks
-from experiments.scale import Config, Role, Scale, disjoint
+from experiments.scale import Role, Scale, disjoint
 from skiptune.errors import SkiptuneError
 from skiptune.evaluation.protocols import Protocol, get_protocol
 
@@ -30,7 +30,7 @@ def parse_scale(config: Config, bench_device: str) -> Scale:
         noise_device=scale["noise_device"],
         precision=scale["precision"],
         compile=scale["compile"],
-        samplers=choices("sampler"),
+        samplers={name: own for name, own in choices("sampler").items() if own["name"] == name},
         extractors=choices("features"),
         checkpoints=Path(str(config["checkpoints"])),
         device=bench_device,
@@ -60,10 +60,11 @@ def parse_role(name: str, role: Config) -> Role:
     known = [field.name for field in dataclasses.fields(Role)]
     if unknown := [key for key in role if key not in known]:
         raise SkiptuneError(f"scale.roles.{name}.{unknown[0]}: no such setting; settings: {', '.join(known)}")
+    parts = {}
     for group in ("model", "features"):
         if not isinstance(given := role.get(group), str):
             raise SkiptuneError(f"scale.roles.{name}.{group} is {given!r}: name one of configs/{group}")
-    parts = {group: choice(group, role[group]) for group in ("model", "features")}
+        parts[group] = choice(group, given)
     return Role(**{**role, **parts, "suffixes": tuple(role.get("suffixes", ("",)))})
 
 

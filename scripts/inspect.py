@@ -82,7 +82,7 @@ def write_converted(checkpoint: Checkpoint, options: argparse.Namespace, like: d
 
 def official_models() -> dict[str, Config]:
     """The configurations of the official models, by name."""
-    return {name: model for name, model in choices("model").items() if model["kind"] == "official"}
+    return {name: model for name, model in choices("model").items() if model.get("kind") == "official"}
 
 
 def file_format(path: Path) -> str:

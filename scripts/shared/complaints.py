@@ -84,7 +84,7 @@ def _check_inside(place: str, known: Sequence[Any], given: Any) -> None:
     """``given`` has keys that one of the ``known`` has, and those that all of them have, and so on inside."""
     if not isinstance(given, Mapping) or not all(isinstance(each, Mapping) for each in known):
         return  # of another type: for the library
-    keys = list(dict.fromkeys(key for each in known for key in each if key != "defaults"))
+    keys = list(dict.fromkeys(key for each in known for key in each))
     for key in given:
         if key not in keys:
             raise SkiptuneError(unknown_key(f"{place}.{key}", keys))

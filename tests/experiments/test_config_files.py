@@ -14,13 +14,35 @@ from experiments.scale_config import parse_role
 from skiptune.errors import SkiptuneError
 
 
-@pytest.mark.parametrize("group", ["checkpoint", "features", "model", "sampler"])
+@pytest.mark.parametrize("group", ["checkpoint", "features", "model", "sampler", "scale"])
 def test_as_hydra_composes_it(group: str) -> None:
     found = choices(group)
-    assert len(found) >= 10
+    assert found
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         for name, values in found.items():
-            assert values == OmegaConf.to_container(compose(f"{group}/{name}")[group], resolve=True), name
+            composed = compose(f"{group}/{name}")[group]
+            if group == "checkpoint":  # each is composed in a place of its own
+                composed = composed[name]
+            assert values == OmegaConf.to_container(composed, resolve=True), name
+
+
+def test_bases_numbers_and_places_are_as_in_hydra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {
+        "base": "a: 0\nb: {c: 1, d: 2}\n",
+        "last": "defaults: [base]\na: 1e-3\nb: {d: 4.}\n",
+        "first": "defaults: [_self_, base]\na: 1\nb: {d: 3}\n",
+        "far": "defaults: [last, _self_]\na: -2E+4\n",
+    }
+    (tmp_path / "model").mkdir()
+    for name, text in files.items():
+        (tmp_path / f"model/{name}.yaml").write_text(text)
+    monkeypatch.setattr(config_files, "CONFIGS", tmp_path)
+    choice.cache_clear()
+    with initialize_config_dir(str(tmp_path), version_base="1.3"):
+        composed = {name: OmegaConf.to_container(compose(f"model/{name}")["model"]) for name in files}
+    assert choices("model") == composed
+    assert composed["last"] == {"a": 0.001, "b": {"c": 1, "d": 4.0}} and composed["far"]["a"] == -2e4
+    choice.cache_clear()
 
 
 def test_names_are_paths_in_their_group() -> None:
@@ -43,11 +65,22 @@ def test_what_is_not_there_or_broken(tmp_path: Path, monkeypatch: pytest.MonkeyP
         choice("model", "edm_glyph")
     with pytest.raises(SkiptuneError, match="there is no sampler 'zzz' in configs/sampler; there are .*heun"):
         choice("sampler", "zzz")
+    with pytest.raises(SkiptuneError, match="there is no model '../sampler/heun' in configs/model"):
+        choice("model", "../sampler/heun")
     monkeypatch.setattr(config_files, "CONFIGS", tmp_path)
     (tmp_path / "model").mkdir()
-    (tmp_path / "model/torn.yaml").write_text("name: [")
-    with pytest.raises(SkiptuneError, match=r"torn.yaml: while parsing"):
-        choice("model", "torn")
+    for text, said in (
+        ("name: [", "own.yaml: while parsing"),
+        ("# nothing", "own.yaml: expected a mapping, found nothing"),
+        ("[1, 2]", "own.yaml: expected a mapping, found list"),
+        ("defaults: [{/model@loss.teacher: x}]", "own.yaml: defaults must name other files of configs/model"),
+        ("defaults: [own]", "own.yaml: defaults must name other files of configs/model"),
+        ("defaults: own", "own.yaml: defaults must name other files of configs/model"),
+        ("defaults: [theirs]", "there is no model 'theirs' in configs/model"),
+    ):
+        (tmp_path / "model/own.yaml").write_text(text)
+        with pytest.raises(SkiptuneError, match=said):
+            choice("model", "own")
 
 
 def test_a_role_names_its_model_and_features() -> None:

@@ -107,7 +107,7 @@ KNOWN = ", ".join(path.stem.lstrip("0") for path in sorted((TABLES / "skip_tunin
 REPRODUCE = {
     "unknown table": (
         ["table=skip_tuning/99"],
-        f"no table 99 of skip_tuning yet; tables of this paper: {KNOWN}",
+        f"no table 99 of skip_tuning; tables of this paper: {KNOWN}",
     ),
     "unknown paper": (["table=foo/1"], f"no paper is called 'foo'. Papers: {PAPERS}"),
     "misspelt paper": (

@@ -17,6 +17,7 @@ sys.path.append(str(ROOT / "tests/checkpoints"))
 from file_server import Answer, FileServer  # noqa: E402
 from hub_server import Hub  # noqa: E402
 
+from experiments.config_files import choices  # noqa: E402
 from scripts.download import catalogue, normalised  # noqa: E402
 
 FILE = "edm-imagenet-64x64-cond-adm.pkl"
@@ -154,16 +155,17 @@ def test_normalised() -> None:
     assert normalised([]) == []
 
 
-def test_every_model_is_got_by_its_own_name() -> None:
-    """`download.py NAME` for the NAME of configs/model, at the address that is written there."""
-    files = catalogue()
-    models = [yaml.safe_load(path.read_text()) for path in (ROOT / "configs/model").glob("*.yaml")]
-    official = [model for model in models if model["kind"] not in ("desk", "trained", "untrained")]
+def test_every_model_is_got_as_its_configuration_says() -> None:
+    """By its own name from the address that is written there, or by the command that is."""
+    files = {each.file: each for each in catalogue().values()}
+    official = [each for each in choices("model").values() if each["kind"] in ("official", "diffusers")]
     assert official
     for model in official:
-        assert files[model["name"]].file == model["file"]
+        file = files[model["file"]]
         if "://" in model["url"]:
-            assert model["url"] in files[model["name"]].urls
+            assert file.name == model["name"] and model["url"] in file.urls
+        else:
+            assert model["url"].endswith(f"download.py {file.name}")
 
 
 def test_other_files_of_the_configurations_are_known() -> None:

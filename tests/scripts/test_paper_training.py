@@ -85,6 +85,8 @@ def test_s2dm_makes_a_file_that_its_model_reads(shell: Shell, tmp_path: Path) ->
     model["denoiser"]["kwargs"]["image_shape"] = [1, 8, 8]
     (checkpoints := tmp_path / "checkpoints").mkdir()
     command = ["train.py", f"model={name}", "export=checkpoints"]
+    with pytest.raises(SkiptuneError, match=f"train it with: python scripts/{' '.join(command)}"):
+        resolve_model(model, checkpoints)
     changed = ["model.dataset=digits", "model.denoiser.kwargs.image_shape=[1,8,8]", "tracker=none"]
     changed += [
         f"model.denoiser.kwargs.network.kwargs.{key}={json.dumps(value)}" for key, value in network.items()

@@ -60,5 +60,5 @@ def test_help_of_programs_with_options(name: str, capsys: pytest.CaptureFixture[
 
 def test_groups_are_those_that_a_user_chooses() -> None:
     said = usage("reproduce")
-    assert "samplers" not in said and "job_logging" not in said and "\nscale: desk by default" in said
+    assert "probes" not in said and "job_logging" not in said and "\nscale: desk by default" in said
     assert list(groups(["_self_", {"override hydra/launcher": "local"}, {"probe@probes.text": "text"}])) == []

@@ -256,7 +256,7 @@ def test_what_decides_is_printed_where_a_test_points_the_other_way() -> None:
     ],
 )
 def test_below_limit(course: Sequence[float], few: float, tuned: float, expected: str) -> None:
-    rows = [{"id": f"u{s}", "steps": s, "arm": "limit"} for s in (10, 20, 40)]
+    rows = [{"id": f"u{s}", "steps": s} for s in (10, 20, 40)]
     rows += [{"id": "few"}, {"id": "tuned", "baseline": "few"}]
     limit = {"untouched": ["u10", "u20", "u40"], "change": 0.02}
     config = table(rows, "below_limit", metric="fid", **limit, rows={"desk": ["tuned"]})

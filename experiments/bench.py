@@ -92,7 +92,8 @@ class Bench:
             for number in chunk_numbers(seeds):
                 tasks[run.id, number] = SeedChunk(run, settings, number)
         # Every process divides the same list, which others' writing does not change.
-        filled = fill(joined(list(tasks.values())), self.store, self.workers, self.label, len(tasks) * CHUNK)
+        shared = joined(list(tasks.values()), world().size * self.workers.count)
+        filled = fill(shared, self.store, self.workers, self.label, len(tasks) * CHUNK)
         each = filled.seconds / max(1, filled.chunks.total())
         return {id: Spent(each * n, filled.images_per_second) for id, n in filled.chunks.items()}
 

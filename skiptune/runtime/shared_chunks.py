@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from skiptune.errors import SkiptuneError
+from skiptune.runtime.balance import balanced
 from skiptune.runtime.claims import claiming
 from skiptune.runtime.files import canonical_json
 from skiptune.runtime.sampling import SamplingSettings, compute_chunks
 from skiptune.runtime.seed_chunks import CHUNK, SeedChunk
-from skiptune.runtime.together import make_plan
+from skiptune.runtime.together import Plan, make_plan
 from skiptune.runtime.watch import AnotherFailed
 from skiptune.samplers import make_sampler
 
@@ -79,20 +80,33 @@ def _keep_reason(chunks: Sequence[SeedChunk], error: Exception) -> None:
                 chunk.run.write_failure(" ".join(reason.split()))
 
 
-def joined(chunks: Sequence[SeedChunk]) -> list[SharedChunk]:
-    """Tasks for these chunks in their order, those joined that are worth it."""
+def joined(chunks: Sequence[SeedChunk], processes: int = 1) -> list[SharedChunk]:
+    """Tasks for these chunks, those joined that are worth it, balanced over the processes that take them."""
     company: dict[Hashable, list[SeedChunk]] = {}
     for chunk in chunks:
         company.setdefault(_alike(chunk), []).append(chunk)
-    tasks: list[SharedChunk] = []
-    costs: dict[tuple[str, ...], float] = {}
-    for members in company.values():
+    plans: dict[tuple[str, ...], Plan | None] = {}
+
+    def plan(members: Sequence[SeedChunk]) -> Plan | None:
         runs = tuple(member.run.id for member in members)
-        if runs not in costs:
-            costs[runs] = _cost(members)
-        together = costs[runs] <= WORTHWHILE
+        if runs not in plans:
+            plans[runs] = _plan(members)
+        return plans[runs]
+
+    def work(task: SharedChunk) -> float:
+        return 1.0 if (found := plan(task.chunks)) is None else found.cost * found.separate
+
+    def halves(task: SharedChunk) -> list[SharedChunk]:
+        if len(task.chunks) < 2 or (found := plan(task.chunks)) is None:
+            return [task]
+        return [SharedChunk(part) for part in (task.chunks[: found.middle], task.chunks[found.middle :])]
+
+    tasks: list[SharedChunk] = []
+    for members in company.values():
+        found = plan(members)
+        together = found is not None and found.cost <= WORTHWHILE and not _compiled(members)
         tasks += [SharedChunk(tuple(members))] if together else [SharedChunk((one,)) for one in members]
-    return tasks
+    return balanced(tasks, processes, work, halves)
 
 
 def _alike(chunk: SeedChunk) -> Hashable:
@@ -103,10 +117,15 @@ def _alike(chunk: SeedChunk) -> Hashable:
     return canonical_json(untouched.resolved()), chunk.number
 
 
-def _cost(chunks: Sequence[SeedChunk]) -> float:
+def _plan(chunks: Sequence[SeedChunk]) -> Plan | None:
+    """Of chunks that can be computed together; None for other runs than of sampling."""
     conditions = [chunk.settings for chunk in chunks if isinstance(chunk.settings, SamplingSettings)]
-    # A block in which an intervention waits for its turn is not compiled: bits would depend on the company.
-    if len(conditions) < 2 or conditions[0].compile:
-        return 1.0
+    if not conditions:
+        return None
     sampler = make_sampler(**conditions[0].sampler)
-    return make_plan(sampler, [condition.intervention for condition in conditions]).cost
+    return make_plan(sampler, [condition.intervention for condition in conditions])
+
+
+def _compiled(chunks: Sequence[SeedChunk]) -> bool:
+    """Then none is joined: a block where an intervention waits for its turn would not be compiled."""
+    return any(isinstance(chunk.settings, SamplingSettings) and chunk.settings.compile for chunk in chunks)

@@ -60,6 +60,15 @@ class Plan:
         parted = sum(len(groups) - len(before) for before, groups in self.pairs())
         return (self.shared - self.prefix * parted) / self.separate
 
+    @property
+    def middle(self) -> int:
+        """The condition before which about half of the network calls are made, if it is cut there."""
+        own = [0] * sum(len(group) for group in self.steps[0])
+        for count, groups in zip(self.calls, self.steps, strict=True):
+            for group in groups:
+                own[group[0]] += count
+        return min(range(1, len(own)), key=lambda i: abs(2 * sum(own[:i]) - sum(own)))
+
     def pairs(self) -> list[tuple[tuple[Edge, ...], tuple[Edge, ...]]]:
         """The groups before and in every step."""
         everyone = tuple(sorted(number for group in self.steps[0] for number in group))

@@ -128,7 +128,7 @@ def measure_rows(rows: Sequence[RowConfig], config: TableConfig, scale: Scale, b
     for row in rows:
         kind_of(row)
         check_training_seeds(row, config, scale)
-    searches = {row.id: search(row, config, scale, bench) for row in rows if row.tuned}
+    searches = search([row for row in rows if row.tuned], config, scale, bench)
     bench.label = "report seeds"
     trained: dict[str, list[Measurement]] = {}
     for row in rows:
@@ -193,15 +193,19 @@ def measure_floors(
     return list(found.values())
 
 
-def search(row: RowConfig, config: TableConfig, scale: Scale, bench: Bench) -> Search:
-    """Measure the grid of a tuned row, and 1 for the figure, on the selection seeds."""
-    assert config.tuning is not None
-    bench.label = f"selection seeds, {row.sampler.get('name', row.id)}"
-    wanted = grid_measurements(row, config, scale)
-    results = bench.measure(list(wanted.values()))
-    metric = config.tuning.metric
-    values = {value: result.value(metric) for value, result in zip(wanted, results, strict=True)}
-    return Search(values, tuple(results), best_value(config, values))
+def search(rows: Sequence[RowConfig], config: TableConfig, scale: Scale, bench: Bench) -> dict[str, Search]:
+    """Measure the grids of tuned rows, each with 1 for the figure, on the selection seeds; by id."""
+    bench.label = "selection seeds"
+    wanted = {row.id: grid_measurements(row, config, scale) for row in rows}
+    measured = iter(bench.measure([one for grid in wanted.values() for one in grid.values()]))
+    found = {}
+    for id, grid in wanted.items():
+        assert config.tuning is not None
+        results = [next(measured) for _ in grid]
+        pairs = zip(grid, results, strict=True)
+        values = {value: result.value(config.tuning.metric) for value, result in pairs}
+        found[id] = Search(values, tuple(results), best_value(config, values))
+    return found
 
 
 def row_result(row: RowConfig, config: TableConfig, scale: Scale, found: Rows) -> RowResult:

@@ -21,12 +21,15 @@ CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
 
 class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """PyYAML's fastest loader, for which 1e-3 is a number as it is for Hydra."""
+    """PyYAML's fastest loader, for which, as for Hydra, 1e-3 and 1.5e3 are numbers and a date is a text."""
 
 
-Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+[eE][-+]?\d+$"), [*"-+0123456789"]
-)
+FLOAT, DATE = "tag:yaml.org,2002:float", "tag:yaml.org,2002:timestamp"
+Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in known if tag != DATE]
+    for first, known in Loader.yaml_implicit_resolvers.items()
+}
+Loader.add_implicit_resolver(FLOAT, re.compile(r"[-+]?\d[\d_]*(\.[\d_]*)?[eE][-+]?\d+$"), [*"-+0123456789"])
 
 
 def choice_names(group: str) -> list[str]:
@@ -44,16 +47,17 @@ def choices(group: str) -> dict[str, Config]:
 def choice(group: str, name: str) -> Config:
     """``configs/<group>/<name>.yaml`` over those that its defaults list names, as Hydra composes it.
 
-    Without interpolations (``${...}``), which such a file cannot use.
-
     Raises:
-        SkiptuneError: there is none of that name, it is no mapping, or begins as something else than others.
+        SkiptuneError: there is none of that name, it is no mapping, its defaults name anything but other
+            files of the group, or it has an interpolation (``${...}``), which nothing here resolves.
     """
     known = choice_names(group)
     if name not in known:
         guess = did_you_mean(name, known) or f"; there are {', '.join(known)}"
         raise SkiptuneError(f"there is no {group} {name!r} in configs/{group}{guess}")
     own = read_yaml(path := CONFIGS / group / f"{name}.yaml")
+    if "${" in str(own):
+        raise SkiptuneError(f"{path}: write the value itself in place of ${{...}}")
     bases = own.pop("defaults", [])
     if not isinstance(bases, list) or any(not isinstance(base, str) or base == name for base in bases):
         raise SkiptuneError(f"{path}: defaults must name other files of configs/{group}")

@@ -30,7 +30,8 @@ def parse_scale(config: Config, bench_device: str) -> Scale:
         noise_device=scale["noise_device"],
         precision=scale["precision"],
         compile=scale["compile"],
-        samplers={name: own for name, own in choices("sampler").items() if own["name"] == name},
+        # A preset such as diff_instruct has the name of the sampler that it is of.
+        samplers={name: own for name, own in choices("sampler").items() if own.get("name") == name},
         extractors=choices("features"),
         checkpoints=Path(str(config["checkpoints"])),
         device=bench_device,

@@ -8,16 +8,17 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-# Tasks are cut for nothing less: what their parts had in common is then computed for each.
-WORTHWHILE = 0.97
+# Of the time without a cut: what the parts of a task have in common is computed for each.
+SHORTER = 0.97
 
 
 def balanced(
     tasks: Sequence[T], processes: int, work: Callable[[T], float], parts: Callable[[T], Sequence[T]]
 ) -> list[T]:
-    """The tasks for processes that take the next one whenever they are free: the largest first (Graham 1969).
+    """The tasks for several processes that take the next one whenever they are free: the largest first
+    (Graham 1969), and cut, at most as often as there are processes, where everything then ends earlier.
 
-    What would end last is cut, as often as there are processes, where everything then ends earlier.
+    For one process they stay as they are.
 
     Args:
         work: of a task, in any unit of time.
@@ -26,12 +27,17 @@ def balanced(
     if processes == 1 or not tasks:
         return list(tasks)
     best = current = sorted(tasks, key=work, reverse=True)
+    end, last = ending(current, processes, work)
     for _ in range(processes):
-        _, last = ending(current, processes, work)
-        rest = [task for i, task in enumerate(current) if i != last]
-        current = sorted([*rest, *parts(current[last])], key=work, reverse=True)
-        if ending(current, processes, work)[0] < WORTHWHILE * ending(best, processes, work)[0]:
-            best = current
+        # The one that ends last, or the largest that can be cut.
+        cut = next((i for i in (last, *range(len(current))) if len(parts(current[i])) > 1), None)
+        if cut is None:
+            break
+        rest = current[:cut] + current[cut + 1 :]
+        current = sorted([*rest, *parts(current[cut])], key=work, reverse=True)
+        now, last = ending(current, processes, work)
+        if now < SHORTER * end:
+            best, end = current, now
     return best
 
 

@@ -81,7 +81,10 @@ def _keep_reason(chunks: Sequence[SeedChunk], error: Exception) -> None:
 
 
 def joined(chunks: Sequence[SeedChunk], processes: int = 1) -> list[SharedChunk]:
-    """Tasks for these chunks, those joined that are worth it, balanced over the processes that take them."""
+    """Tasks for these chunks, those joined that are worth it, balanced over the processes that take them.
+
+    Work is counted in network calls, all networks taken as equally fast; 1 for other runs than of sampling.
+    """
     company: dict[Hashable, list[SeedChunk]] = {}
     for chunk in chunks:
         company.setdefault(_alike(chunk), []).append(chunk)
@@ -94,7 +97,7 @@ def joined(chunks: Sequence[SeedChunk], processes: int = 1) -> list[SharedChunk]
         return plans[runs]
 
     def work(task: SharedChunk) -> float:
-        return 1.0 if (found := plan(task.chunks)) is None else found.cost * found.separate
+        return 1.0 if (found := plan(task.chunks)) is None else found.work
 
     def halves(task: SharedChunk) -> list[SharedChunk]:
         if len(task.chunks) < 2 or (found := plan(task.chunks)) is None:
@@ -103,8 +106,8 @@ def joined(chunks: Sequence[SeedChunk], processes: int = 1) -> list[SharedChunk]
 
     tasks: list[SharedChunk] = []
     for members in company.values():
-        found = plan(members)
-        together = found is not None and found.cost <= WORTHWHILE and not _compiled(members)
+        found = None if len(members) < 2 or _compiled(members[0]) else plan(members)
+        together = found is not None and found.cost <= WORTHWHILE
         tasks += [SharedChunk(tuple(members))] if together else [SharedChunk((one,)) for one in members]
     return balanced(tasks, processes, work, halves)
 
@@ -118,14 +121,16 @@ def _alike(chunk: SeedChunk) -> Hashable:
 
 
 def _plan(chunks: Sequence[SeedChunk]) -> Plan | None:
-    """Of chunks that can be computed together; None for other runs than of sampling."""
+    """Of chunks that can be computed together, or one; None for other runs than of sampling."""
     conditions = [chunk.settings for chunk in chunks if isinstance(chunk.settings, SamplingSettings)]
     if not conditions:
         return None
-    sampler = make_sampler(**conditions[0].sampler)
-    return make_plan(sampler, [condition.intervention for condition in conditions])
+    # One takes the same with any intervention, and its own may fit the sampler of its network alone.
+    acting = [one.intervention for one in conditions] if len(conditions) > 1 else [{"name": "none"}]
+    return make_plan(make_sampler(**conditions[0].sampler), acting)
 
 
-def _compiled(chunks: Sequence[SeedChunk]) -> bool:
-    """Then none is joined: a block where an intervention waits for its turn would not be compiled."""
-    return any(isinstance(chunk.settings, SamplingSettings) and chunk.settings.compile for chunk in chunks)
+def _compiled(chunk: SeedChunk) -> bool:
+    """Whether its blocks are compiled. A block where an intervention waits for its turn is not, so that bits
+    would depend on the company."""
+    return isinstance(chunk.settings, SamplingSettings) and chunk.settings.compile

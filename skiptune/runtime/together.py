@@ -57,12 +57,17 @@ class Plan:
     @property
     def cost(self) -> float:
         """Estimated time over that of separate runs."""
+        return self.work / self.separate
+
+    @property
+    def work(self) -> float:
+        """Network calls with sharing, those that begin together as parts of one."""
         parted = sum(len(groups) - len(before) for before, groups in self.pairs())
-        return (self.shared - self.prefix * parted) / self.separate
+        return self.shared - self.prefix * parted
 
     @property
     def middle(self) -> int:
-        """The condition before which about half of the network calls are made, if it is cut there."""
+        """The number of conditions from the first on that make about half of the network calls."""
         own = [0] * sum(len(group) for group in self.steps[0])
         for count, groups in zip(self.calls, self.steps, strict=True):
             for group in groups:

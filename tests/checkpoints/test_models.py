@@ -14,6 +14,7 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
+from experiments.config_files import choice, choices
 from skiptune.checkpoints.building.assemble import build_empty, innermost
 from skiptune.checkpoints.desk import load_desk_denoiser, save_desk_denoiser
 from skiptune.checkpoints.models import load_model, resolve_model
@@ -45,7 +46,7 @@ OFFICIAL_CONFIGS = sorted(
 
 
 def configured(name: str) -> dict[str, Any]:
-    return yaml.safe_load((ROOT / f"configs/model/{name}.yaml").read_text())
+    return dict(choice("model", name))
 
 
 class Bomb:
@@ -99,7 +100,7 @@ def test_rounding_is_in_the_identity_only_where_it_is_not_the_usual_one() -> Non
 
 def test_official_programs_that_cut_off() -> None:
     # openai/consistency_models scripts/image_sample.py, CompVis/latent-diffusion scripts/sample_diffusion.py
-    configs = {path.stem: configured(path.stem) for path in (ROOT / "configs/model").glob("*.yaml")}
+    configs = choices("model")
     down = {name for name, model in configs.items() if "rounding" in model}
     official = {name for name, model in configs.items() if model["kind"] != "desk"}
     consistency = {name for name in official if name.startswith(("cd_", "cm_"))}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,23 +27,30 @@ def test_as_hydra_composes_it(group: str) -> None:
             assert values == OmegaConf.to_container(composed, resolve=True), name
 
 
-def test_bases_numbers_and_places_are_as_in_hydra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty group of models, which nothing remembers afterwards."""
+    monkeypatch.setattr(config_files, "CONFIGS", tmp_path)
+    (tmp_path / "model").mkdir()
+    choice.cache_clear()
+    yield tmp_path / "model"
+    choice.cache_clear()
+
+
+def test_bases_and_numbers_are_as_in_hydra(models: Path) -> None:
     files = {
         "base": "a: 0\nb: {c: 1, d: 2}\n",
         "last": "defaults: [base]\na: 1e-3\nb: {d: 4.}\n",
         "first": "defaults: [_self_, base]\na: 1\nb: {d: 3}\n",
         "far": "defaults: [last, _self_]\na: -2E+4\n",
+        "plain": "a: [1.5e3, 1.0E4, 1_0e2, 2024-01-01, 1:30, 0x1f, 1_000, .5, +1, no, ~, 1e, e5, '1e3']\n",
     }
-    (tmp_path / "model").mkdir()
     for name, text in files.items():
-        (tmp_path / f"model/{name}.yaml").write_text(text)
-    monkeypatch.setattr(config_files, "CONFIGS", tmp_path)
-    choice.cache_clear()
-    with initialize_config_dir(str(tmp_path), version_base="1.3"):
+        (models / f"{name}.yaml").write_text(text)
+    with initialize_config_dir(str(models.parent), version_base="1.3"):
         composed = {name: OmegaConf.to_container(compose(f"model/{name}")["model"]) for name in files}
     assert choices("model") == composed
     assert composed["last"] == {"a": 0.001, "b": {"c": 1, "d": 4.0}} and composed["far"]["a"] == -2e4
-    choice.cache_clear()
 
 
 def test_names_are_paths_in_their_group() -> None:
@@ -60,16 +68,18 @@ def test_inner_mappings_are_merged() -> None:
     assert base["a"] == {"b": 1, "c": 2}
 
 
-def test_what_is_not_there_or_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_not_there() -> None:
     with pytest.raises(SkiptuneError, match="there is no model 'edm_glyph' in configs/model, did you mean"):
         choice("model", "edm_glyph")
     with pytest.raises(SkiptuneError, match="there is no sampler 'zzz' in configs/sampler; there are .*heun"):
         choice("sampler", "zzz")
     with pytest.raises(SkiptuneError, match="there is no model '../sampler/heun' in configs/model"):
         choice("model", "../sampler/heun")
-    monkeypatch.setattr(config_files, "CONFIGS", tmp_path)
-    (tmp_path / "model").mkdir()
-    for text, said in (
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
         ("name: [", "own.yaml: while parsing"),
         ("# nothing", "own.yaml: expected a mapping, found nothing"),
         ("[1, 2]", "own.yaml: expected a mapping, found list"),
@@ -77,10 +87,13 @@ def test_what_is_not_there_or_broken(tmp_path: Path, monkeypatch: pytest.MonkeyP
         ("defaults: [own]", "own.yaml: defaults must name other files of configs/model"),
         ("defaults: own", "own.yaml: defaults must name other files of configs/model"),
         ("defaults: [theirs]", "there is no model 'theirs' in configs/model"),
-    ):
-        (tmp_path / "model/own.yaml").write_text(text)
-        with pytest.raises(SkiptuneError, match=said):
-            choice("model", "own")
+        ("file: ${name}.pkl", "own.yaml: write the value itself in place of"),
+    ],
+)
+def test_what_is_broken(models: Path, text: str, said: str) -> None:
+    (models / "own.yaml").write_text(text)
+    with pytest.raises(SkiptuneError, match=said):
+        choice("model", "own")
 
 
 def test_a_role_names_its_model_and_features() -> None:

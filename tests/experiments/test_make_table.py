@@ -67,9 +67,9 @@ def test_curve_has_the_grid_and_the_untouched_network(
     table = parsed(composed, [0.6, 0.8, 0.9, 1.0], [0.8])
     bench = Bench(RunStore(tmp_path), Workers(1))
     store_records(bench, scales["desk"], table, FID)
-    heun, unipc = (
-        search(table.row(id), table, scales["desk"], bench) for id in ("heun_selected", "unipc_selected")
-    )
+    rows = [table.row(id) for id in ("heun_selected", "unipc_selected")]
+    found = search(rows, table, scales["desk"], bench)
+    heun, unipc = (found[row.id] for row in rows)
     # 1 stands there once, although the grid has it too, and is never selected.
     assert [(rho, v.value) for rho, v in heun.values.items()] == list(FID.items())
     assert [(rho, v.value) for rho, v in unipc.values.items()] == [(0.8, 20.0), (1.0, 10.0)]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from runtime_tasks import Logged
 
+from experiments import bench
 from skiptune.checkpoints.models import resolve_model
 from skiptune.evaluation.extractors import ExtractorRef
 from skiptune.runtime.balance import balanced, ending
@@ -16,6 +20,7 @@ from skiptune.runtime.seed_chunks import SeedChunk
 from skiptune.runtime.shared_chunks import joined
 from skiptune.runtime.store import RunStore
 from skiptune.runtime.together import make_plan
+from skiptune.runtime.workers import Workers
 from skiptune.samplers import make_sampler
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -53,6 +58,7 @@ def test_what_would_end_alone_is_cut() -> None:
     assert (end(tasks, 2), end(found, 2)) == (60, 51)
     assert balanced(tasks[:4], 2, sum, halves) == tasks[:4]  # nothing would end earlier
     assert balanced([(20.0,)] * 5, 2, sum, halves) == [(20.0,)] * 5  # nor can these be cut
+    assert balanced([(6.0, 6.0), (10.0,), (10.0,)], 2, sum, halves) == [(10.0,), (10.0,), (1, 6.0), (1, 6.0)]
     assert end(balanced([(8.0,) * 8], 4, sum, halves), 4) == 25  # 64 when whole; it is cut three times
 
 
@@ -81,14 +87,54 @@ def settings() -> list[SamplingSettings]:
 
 @pytest.mark.parametrize("processes", [1, 2, 3, 8])
 def test_every_chunk_is_in_one_task(settings: list[SamplingSettings], tmp_path: Path, processes: int) -> None:
-    store = RunStore(tmp_path)
-    chunks = [SeedChunk(store.open(one.resolved()), one, i) for one in settings for i in range(5)]
-    tasks = joined(chunks, processes)
+    tasks = joined(chunks := five_chunks(settings, tmp_path), processes)
     found = [(chunk.run.id, chunk.number) for task in tasks for chunk in task.chunks]
     assert sorted(found) == sorted((chunk.run.id, chunk.number) for chunk in chunks)
-    assert tasks == joined(chunks, processes)  # every process divides the same list
     assert all(len({chunk.number for chunk in task.chunks}) == 1 for task in tasks)
     sizes = [len(task.chunks) for task in tasks]
-    assert sizes == {1: [5] * 5 + [1] * 5}.get(processes, sizes)
+    if processes == 1:
+        assert sizes == [5] * 5 + [1] * 5
     if processes == 2:
         assert sorted(sizes) == [1] * 5 + [2, 3, 5, 5, 5, 5] and sizes[:4] == [5] * 4
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_compiled_networks_are_sampled_alone(
+    settings: list[SamplingSettings], tmp_path: Path, processes: int
+) -> None:
+    compiled = [replace(one, compile=True) for one in settings]
+    tasks = joined(five_chunks(compiled, tmp_path), processes)
+    assert [len(task.chunks) for task in tasks] == [1] * 5 * len(settings)
+
+
+def test_other_runs_stay_whole(settings: list[SamplingSettings], tmp_path: Path) -> None:
+    other = Logged(tmp_path / "log")
+    tasks = joined(five_chunks([other, settings[0]], tmp_path), 2)
+    assert [type(task.chunks[0].settings) for task in tasks] == [SamplingSettings] * 5 + [Logged] * 5
+
+
+def test_one_condition_is_planned_whatever_its_intervention(
+    settings: list[SamplingSettings], tmp_path: Path
+) -> None:
+    """What does not fit the sampler is for the run itself to say, beside the others."""
+    blocks = {"name": "block_reweighting", "weights": [[1.0]] * 51, "times": list(range(51))}
+    chunks = five_chunks(settings[:1], tmp_path)
+    odd = [replace(chunk, settings=replace(chunk.settings, intervention=blocks)) for chunk in chunks]
+    assert len(joined(odd, 2)) == 5
+
+
+def five_chunks(settings: Sequence[Any], folder: Path) -> list[SeedChunk]:
+    """Five chunks of each run."""
+    store = RunStore(folder)
+    return [SeedChunk(store.open(one.resolved()), one, i) for one in settings for i in range(5)]
+
+
+def test_a_bench_balances_over_all_its_workers(
+    settings: list[SamplingSettings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    monkeypatch.setattr(bench, "joined", lambda chunks, processes: asked.append(processes) or [])
+    for count in (1, 3):
+        with Workers(count) as workers:
+            bench.Bench(RunStore(tmp_path), workers).compute_runs([(settings[0], range(250))])
+    assert asked == [1, 3]

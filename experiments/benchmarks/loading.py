@@ -22,6 +22,7 @@ from experiments.benchmarks.torch_layouts import (
     write_latent,
     write_uvit,
 )
+from experiments.config_files import Config
 from skiptune.checkpoints.building.assemble import build_empty, innermost
 from skiptune.checkpoints.building.convert import convert
 from skiptune.checkpoints.building.load import load_checkpoint
@@ -31,7 +32,6 @@ from skiptune.runtime.provenance import provenance
 ROOT = Path(__file__).resolve().parents[2]
 TARGET = 1.2  # times the file size, of extra memory
 NEEDED = 6_000_000_000  # bytes of disk: the largest file, its autoencoder, and both converted
-Config = Mapping[str, Any]
 Files = tuple[Path, Path | None]
 
 

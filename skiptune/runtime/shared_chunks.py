@@ -80,7 +80,7 @@ def _keep_reason(chunks: Sequence[SeedChunk], error: Exception) -> None:
                 chunk.run.write_failure(" ".join(reason.split()))
 
 
-def joined(chunks: Sequence[SeedChunk], processes: int = 1) -> list[SharedChunk]:
+def joined(chunks: Sequence[SeedChunk], processes: int) -> list[SharedChunk]:
     """Tasks for these chunks, those joined that are worth it, balanced over the processes that take them.
 
     Work is counted in network calls, all networks taken as equally fast; 1 for other runs than of sampling.
